@@ -1,0 +1,67 @@
+"""The few asyncio pieces that are not in asyncio. The one place where tasks are made outside a TaskGroup."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class ThreadLimiter:
+    """A named, bounded pool of threads for one kind of blocking work. When all are busy, callers wait in order."""
+
+    def __init__(self, name: str, max_threads: int) -> None:
+        self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix=name)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `work`. A cancelled caller leaves at once; work that has begun runs to its end."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Background:
+    """Tasks that outlive the request that starts them, held and heard until their owner closes.
+
+    A task that fails ends in `on_error`, never in silence.
+    """
+
+    def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._on_error = on_error
+
+    def start(self, work: Coroutine[object, object, None], *, name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._on_error(error)
+
+    async def aclose(self) -> None:
+        """Cancels what still runs and waits for it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+@asynccontextmanager
+async def cancelling(work: Coroutine[object, object, T], *, name: str) -> AsyncIterator["asyncio.Task[T]"]:
+    """Runs `work` beside the block and cancels it, if it is not done, when the block ends."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+        await asyncio.wait([task])

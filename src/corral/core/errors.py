@@ -1,0 +1,131 @@
+"""The one tree of errors that a caller of Corral can meet.
+
+    CorralError
+    ├── BadRequestError            400  the request itself is wrong
+    │   ├── CapabilityError        400  the model cannot do what is asked
+    │   └── ContextOverflowError   400  the prompt does not fit; carries both numbers
+    ├── ForbiddenError             403
+    ├── NotFoundError              404
+    │   └── ModelNotFoundError     404
+    ├── RequestCanceledError       499  the client left while it waited
+    ├── NotSupportedError          501  a documented part of the API that this version lacks
+    ├── QueueFullError             503  too many requests wait
+    ├── EngineError                500
+    │   ├── EngineCrashedError     500  the worker died before or during an answer
+    │   └── ModelLoadError         500  the worker could not load the model
+    ├── StoreError                 500  the model store cannot be read or written
+    │   └── ModelCorruptError      500  a manifest or blob of a model is damaged
+    └── RegistryError              500  a pull or push failed
+
+A class carries the HTTP `status` and a short stable `code`; each dialect in `api/` maps them to its own shape.
+The text says what went wrong, names the value, and says what to do. Texts that clients match on are
+Ollama's, word for word.
+"""
+
+
+class CorralError(Exception):
+    """Base of all errors that have an answer for the user. `str(error)` is what the user reads."""
+
+    status: int = 500
+    code: str = "internal_error"
+
+
+class BadRequestError(CorralError):
+    status = 400
+    code = "bad_request"
+
+
+class CapabilityError(BadRequestError):
+    code = "capability_missing"
+
+
+class ContextOverflowError(BadRequestError):
+    """The prompt has more tokens than the context holds."""
+
+    code = "context_overflow"
+
+    def __init__(self, prompt_tokens: int, num_ctx: int) -> None:
+        super().__init__(
+            f"the prompt is longer than the context: {prompt_tokens} tokens, and num_ctx is {num_ctx}; "
+            "shorten the prompt or raise num_ctx"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.num_ctx = num_ctx
+
+    def __reduce__(self) -> tuple[type["ContextOverflowError"], tuple[int, int]]:
+        return type(self), (self.prompt_tokens, self.num_ctx)
+
+
+class ForbiddenError(CorralError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFoundError(CorralError):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name is in the store. `name` is spelled as it should be shown."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model '{name}' not found")
+        self.name = name
+
+
+class RequestCanceledError(CorralError):
+    status = 499
+    code = "request_canceled"
+
+    def __init__(self) -> None:
+        super().__init__("request canceled")
+
+
+class NotSupportedError(CorralError):
+    status = 501
+    code = "not_supported"
+
+
+class QueueFullError(CorralError):
+    status = 503
+    code = "queue_full"
+
+    def __init__(self) -> None:
+        super().__init__("server busy, please try again.  maximum pending requests exceeded")
+
+
+class EngineError(CorralError):
+    code = "engine_error"
+
+
+class EngineCrashedError(EngineError):
+    """The worker is gone. Before the first token and after it the texts differ, as in Ollama."""
+
+    code = "engine_crashed"
+
+    def __init__(self, *, mid_answer: bool = False) -> None:
+        super().__init__(
+            "an error was encountered while running the model: unexpected EOF"
+            if mid_answer
+            else "model runner has unexpectedly stopped, this may be due to resource limitations "
+            "or an internal error, check ollama server logs for details"
+        )
+
+
+class ModelLoadError(EngineError):
+    code = "model_load_failed"
+
+
+class StoreError(CorralError):
+    code = "store_error"
+
+
+class ModelCorruptError(StoreError):
+    code = "model_corrupt"
+
+
+class RegistryError(CorralError):
+    code = "registry_error"

@@ -1,0 +1,97 @@
+"""A model's options as clients and Modelfiles give them: a table of names and types, checked, merged, resolved.
+
+Unknown names are ignored, null means absent, a whole-number option takes a float by dropping its fraction.
+A value of a wrong type is a BadRequestError in Ollama's words.
+Source: ollama@v0.32 api/types.go, Options.FromMap.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from corral.core.errors import BadRequestError
+from corral.core.types import Sampling
+
+OptionKind = Literal["integer", "float32", "boolean", "string", "array"]
+
+SAMPLING_OPTIONS: Final[Mapping[str, OptionKind]] = {
+    "temperature": "float32",
+    "top_k": "integer",
+    "top_p": "float32",
+    "min_p": "float32",
+    "typical_p": "float32",
+    "repeat_last_n": "integer",
+    "repeat_penalty": "float32",
+    "presence_penalty": "float32",
+    "frequency_penalty": "float32",
+    "seed": "integer",
+}
+OPTION_KINDS: Final[Mapping[str, OptionKind]] = {
+    **SAMPLING_OPTIONS,
+    "num_keep": "integer",
+    "num_predict": "integer",
+    "stop": "array",
+    "num_ctx": "integer",
+    "num_batch": "integer",
+    "num_gpu": "integer",
+    "main_gpu": "integer",
+    "use_mmap": "boolean",
+    "num_thread": "integer",
+    "draft_num_predict": "integer",
+}
+
+
+def checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The known options among these, each of its type; unknown ones and nulls are left out.
+
+    Raises BadRequestError for a value of a wrong type.
+    """
+    return {name: _typed(name, OPTION_KINDS[name], value) for name, value in options.items() if name in OPTION_KINDS and value is not None}
+
+
+def _typed(name: str, kind: OptionKind, value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    match kind:
+        case "integer" if is_number:
+            try:
+                return int(value)
+            except (OverflowError, ValueError):
+                raise BadRequestError(f'option "{name}" must be of type integer') from None
+        case "float32" if is_number:
+            return float(value)
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "string" if isinstance(value, str):
+            return value
+        case "array" if isinstance(value, list | tuple):
+            if not all(isinstance(item, str) for item in value):
+                raise BadRequestError(f'option "{name}" must be of an array of strings')
+            return tuple(value)
+        case _:
+            raise BadRequestError(f'option "{name}" must be of type {kind}')
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All options of one request, resolved: the request's over the model's own over the defaults."""
+
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    num_predict: int = -1
+    num_keep: int = 4
+    num_ctx: int | None = None  # None: nobody asked; the scheduler chooses
+    num_batch: int = 512
+    num_gpu: int = -1
+    main_gpu: int = 0
+    use_mmap: bool | None = None
+    num_thread: int = 0
+
+    @classmethod
+    def resolve(cls, *layers: Mapping[str, Any]) -> "Options":
+        """Merges option mappings, later ones over earlier ones. Raises BadRequestError for a wrong type."""
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            merged |= checked(layer)
+        sampling = Sampling(**{name: merged[name] for name in SAMPLING_OPTIONS if name in merged})
+        rest = {name: value for name, value in merged.items() if name not in SAMPLING_OPTIONS and name != "draft_num_predict"}
+        return cls(sampling=sampling, **rest)

@@ -1,0 +1,147 @@
+"""Settings from the environment: `CORRAL_NAME` wins over `OLLAMA_NAME`, and both over the default.
+
+The names and their meaning are Ollama's. Reading is pure: a mapping goes in, frozen values come out.
+Source: ollama@v0.32 envconfig/config.go.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from corral.core.errors import BadRequestError
+from corral.core.units import FOREVER_S, keep_alive_s
+
+DEFAULT_PORT = 11434
+OLLAMA_VERSION = "0.40.12"  # the version of Ollama whose API this is; clients gate features on it
+
+
+class SettingsError(BadRequestError):
+    """A setting has a value that cannot be read. The text names the variable and the value."""
+
+    code = "bad_setting"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens or is reached."""
+
+    host: str
+    port: int
+    scheme: str = "http"
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+
+def parse_host(text: str) -> Address:
+    """The address in an OLLAMA_HOST value.
+
+    >>> parse_host("").url, parse_host("1.2.3.4").url
+    ('http://127.0.0.1:11434', 'http://1.2.3.4:11434')
+    >>> parse_host(":5000").url, parse_host("https://box/ai/").url
+    ('http://0.0.0.0:5000', 'https://box:443/ai')
+    >>> parse_host("[::1]:99").url, parse_host("http://box").url
+    ('http://[::1]:99', 'http://box:80')
+    """
+    text = text.strip().strip("\"'")
+    scheme, _, rest = text.rpartition("://")
+    port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT)
+    where, slash, path = rest.partition("/")
+    if where.count(":") > 1 and not where.startswith("["):
+        where = f"[{where}]"
+    try:
+        parts = urlsplit(f"//{where}")
+        host, given = parts.hostname or "", parts.port
+    except ValueError as exc:
+        raise SettingsError(f"invalid host {text!r}: {exc}") from exc
+    if not host:
+        host = "0.0.0.0" if where.startswith(":") else "127.0.0.1"  # noqa: S104  ":PORT" means every interface
+    return Address(host, port if given is None else given, scheme or "http", slash and "/" + path.strip("/") if path.strip("/") else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that an operator can set. Made once, by `from_env`, and passed down."""
+
+    address: Address = field(default_factory=lambda: parse_host(""))
+    models: Path = field(default_factory=lambda: Path.home() / ".corral" / "models")
+    extra_stores: tuple[Path, ...] = ()  # read, never written
+    origins: tuple[str, ...] = ()
+    keep_alive_s: float = 300.0
+    load_timeout_s: float = 300.0  # a load that makes no progress for so long is given up
+    num_parallel: int = 0  # sequences per model; 0: chosen by the scheduler
+    max_loaded_models: int = 0  # 0: as many as fit in memory
+    max_queue: int = 512
+    context_length: int = 0  # 0: by the memory of this machine
+    flash_attention: bool | None = None
+    kv_cache_type: str = "f16"
+    memory_budget_bytes: int = 0  # for all models together; 0: what the machine has free
+    noprune: bool = False
+    debug: bool = False
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
+        """Raises SettingsError, naming the variable, where a value cannot be read."""
+        read = _Reader(os.environ if env is None else env)
+        home = Path(read.env.get("HOME") or Path.home())
+        models = read.text("MODELS")
+        own = Path(models) if models else home / ".corral" / "models"
+        ollama = home / ".ollama" / "models"
+        return cls(
+            address=parse_host(read.text("HOST")),
+            models=own,
+            extra_stores=(ollama,) if not models and ollama != own else (),
+            origins=tuple(o for o in map(str.strip, read.text("ORIGINS").split(",")) if o),
+            keep_alive_s=read.seconds("KEEP_ALIVE", 300.0),
+            load_timeout_s=read.seconds("LOAD_TIMEOUT", 300.0) or FOREVER_S,
+            num_parallel=read.count("NUM_PARALLEL", 0),
+            max_loaded_models=read.count("MAX_LOADED_MODELS", 0),
+            max_queue=read.count("MAX_QUEUE", 512),
+            context_length=read.count("CONTEXT_LENGTH", 0),
+            flash_attention=read.flag("FLASH_ATTENTION"),
+            kv_cache_type=read.text("KV_CACHE_TYPE") or "f16",
+            memory_budget_bytes=read.count("MEMORY_BUDGET", 0),
+            noprune=bool(read.flag("NOPRUNE")),
+            debug=bool(read.flag("DEBUG")),
+        )
+
+
+class _Reader:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = env
+
+    def text(self, name: str) -> str:
+        for prefix in ("CORRAL_", "OLLAMA_"):
+            if value := self.env.get(prefix + name, "").strip().strip("\"'"):
+                return value
+        return ""
+
+    def count(self, name: str, default: int) -> int:
+        text = self.text(name)
+        if not text:
+            return default
+        if not text.isdecimal():
+            raise SettingsError(f"{name} is {text!r}; it must be a whole number, zero or more")
+        return int(text)
+
+    def flag(self, name: str) -> bool | None:
+        text = self.text(name).lower()
+        if not text:
+            return None
+        return text not in ("0", "f", "false", "no", "off")
+
+    def seconds(self, name: str, default: float) -> float:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            value = keep_alive_s(text)
+        except BadRequestError as exc:
+            raise SettingsError(f"{name} is {text!r}; it must be a duration such as 5m, or seconds") from exc
+        return value if not math.isnan(value) else default

@@ -1,0 +1,112 @@
+"""The values that layers hand to each other. No behaviour, no dialect, no process knows more than these.
+
+Those that cross to a worker process are frozen msgspec Structs; times are integers in nanoseconds.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that an assistant made. `arguments` keep the order in which the model wrote them."""
+
+    name: str
+    arguments: dict[str, Any]
+    call_id: str = ""
+    index: int = 0
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation. The role is any lower-case word; templates decide what it means."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: tuple[bytes, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is drawn. Defaults are Ollama's; a temperature of 0 is greedy; seed -1 is random.
+
+    Source: ollama@v0.32 api/types.go, DefaultOptions.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = -1
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation, as an engine takes it: a rendered prompt and how to go on from it.
+
+    The prompt is `prefix_tokens`, then the tokens of `prompt` (special tokens parsed; BOS where the model wants one
+    and the text does not begin with it). More than `num_ctx` tokens is a ContextOverflowError, never a cut.
+    """
+
+    prompt: str
+    prefix_tokens: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    num_predict: int = -1  # tokens to generate at most; negative: until the model ends or the context is full
+    num_keep: int = 4  # tokens kept at the front when a full context is shifted
+    num_ctx: int  # tokens of prompt and answer together; at most the engine's own n_ctx
+    shift: bool = True  # on a full context drop the older half and go on; else end with "length"
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """How a generation ended and what it cost."""
+
+    reason: FinishReason
+    prompt_tokens: int  # the whole prompt, cached tokens included
+    cached_tokens: int  # those of them that were not computed again
+    prompt_ns: int  # time spent on the tokens that were computed
+    eval_tokens: int  # tokens generated, a closing end-of-turn token and cut stop strings included
+    eval_ns: int
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one generation gained since the last step: whole UTF-8 text, never a part of a character or of a stop string."""
+
+    text: str
+    finish: Finish | None = None
+
+
+class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A model to load and how. Two requests whose specs are equal, `n_ctx` aside, share one engine."""
+
+    model_path: str
+    adapter_paths: tuple[str, ...] = ()
+    n_ctx: int  # tokens that one sequence may hold
+    n_parallel: int  # sequences that may decode at once
+    num_batch: int = 512  # tokens per engine step at most
+    num_gpu: int = -1  # layers on a GPU; -1: as many as fit
+    main_gpu: int = 0
+    num_thread: int = 0  # 0: chosen for this machine
+    use_mmap: bool | None = None  # None: llama.cpp's own choice
+    flash_attention: bool | None = None  # None: wherever the backend has it
+    kv_cache_type: str = "f16"
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a loaded engine says of itself."""
+
+    n_ctx: int  # tokens that one sequence may hold
+    n_ctx_train: int
+    n_parallel: int
+    size_bytes: int  # weights, KV memory and compute buffers together
+    vram_bytes: int  # the part of them on GPUs
+    can_shift: bool
+    devices: tuple[str, ...] = ()  # as llama.cpp names them, for example "CPU" or "CUDA0: NVIDIA H200"

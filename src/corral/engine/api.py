@@ -1,0 +1,60 @@
+"""The seam between Corral and whatever runs a model: the Protocols that an engine meets.
+
+An engine takes a rendered prompt and gives back text in steps. It knows no templates, no dialects, no names.
+It owns its own queueing of tokens, never of requests: the scheduler hands it at most `info.n_parallel` jobs at once.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from corral.core.types import EngineInfo, Job, LoadSpec, Step
+
+ProgressCallback = Callable[[float], None]
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def is_alive(self) -> bool:
+        """False from the moment the worker is known to be gone; every later call raises EngineCrashedError."""
+        ...
+
+    def generate(self, job: Job) -> AbstractAsyncContextManager[AsyncIterator[Step]]:
+        """The answer in steps, the last of which carries `finish`.
+
+        Leaving the block, by any road, takes the job out of the batch within one engine step. Iterating raises
+        ContextOverflowError before anything is computed, and EngineCrashedError when the worker dies.
+        """
+        ...
+
+    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        """Token ids of the text, special tokens parsed, BOS added as `generate` adds it when `add_special`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends the worker and gives its memory back. Running jobs fail with EngineCrashedError. Safe to call twice."""
+        ...
+
+
+class Launcher(Protocol):
+    """Makes engines of one kind."""
+
+    async def launch(self, spec: LoadSpec, on_progress: ProgressCallback) -> Engine:
+        """Loads the model. `on_progress` gets 0.0 to 1.0 while weights are read.
+
+        Raises ModelLoadError with the loader's own words when it cannot; cancelling leaves no process behind.
+        """
+        ...
+
+    async def devices(self) -> tuple[str, ...]:
+        """What models can run on here, one line a device, for people to read."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends what the launcher holds ready. Engines that it launched are closed by their owners."""
+        ...

@@ -1,0 +1,111 @@
+"""What a client wants and what it gets, in Corral's own words: the same for every dialect.
+
+An API handler turns bytes into one of these requests, and the events that come back into bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from corral.core.types import FinishReason, Message, ToolCall
+
+Think = bool | str | None  # None: the model's default; a word is a level: "low", "medium", "high", "max"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceRequest:
+    """What chat and generate have in common."""
+
+    model: str  # as the client spelled it
+    options: Mapping[str, Any] = field(default_factory=dict)  # as sent; checked by core.options
+    keep_alive_s: float | None = None  # None: the server's default
+    think: Think = None
+    format: Any = None  # None: free text; "json" or a JSON Schema object
+    truncate: bool = True
+    shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
+    debug_render_only: bool = False
+    client: str = ""  # who asks, for fairness in the queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(InferenceRequest):
+    """No messages at all: load the model, or with keep_alive_s 0 unload it."""
+
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest(InferenceRequest):
+    """An empty prompt: load the model, or with keep_alive_s 0 unload it."""
+
+    prompt: str = ""
+    suffix: str = ""
+    system: str | None = None  # None: the model's own
+    template: str | None = None  # None: the model's own
+    context: tuple[int, ...] = ()
+    raw: bool = False
+    images: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The only event of a request without a prompt."""
+
+    reason: Literal["load", "unload"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The only event of a request with debug_render_only."""
+
+    prompt: str
+    image_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of the answer."""
+
+    content: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncation:
+    """What was left out of an over-long chat."""
+
+    prompt_tokens_total: int  # tokens of the whole conversation as it was sent
+    dropped_messages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The last event of every answer."""
+
+    reason: FinishReason
+    total_ns: int  # from the request's arrival
+    load_ns: int  # waiting for the model, queueing included
+    prompt_tokens: int
+    cached_tokens: int
+    prompt_ns: int
+    eval_tokens: int
+    eval_ns: int
+    context: tuple[int, ...] | None = None  # generate only: tokens of prompt and answer
+    truncation: Truncation | None = None
+
+
+Event = Loaded | Rendered | Delta | Done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A line of progress of a pull, push or create. `total` 0: this line counts nothing."""
+
+    status: str
+    digest: str = ""  # "sha256:…", or ""
+    total: int = 0  # bytes
+    completed: int = 0  # bytes
