@@ -1,10 +1,11 @@
 """The few asyncio pieces that are not in asyncio. The one place where tasks are made outside a TaskGroup."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -65,3 +66,43 @@ async def cancelling(work: Coroutine[object, object, T], *, name: str) -> AsyncI
         if not task.done():
             task.cancel()
         await asyncio.wait([task])
+
+
+class Begun(Generic[T]):
+    """Work that has run up to its first wait, or to its end, before anybody awaits it.
+
+    So a loop can see whether more is there at once (`is_waiting` false) or flush what it holds before it waits. Must be
+    awaited in the task that made it, also when that task has been cancelled in between: then `throw` the error in first.
+    What the work raises on its way to the first wait is raised here.
+    """
+
+    def __init__(self, work: Awaitable[T]) -> None:
+        self._steps = work.__await__()
+        self._error: BaseException | None = None
+        self.is_waiting = True
+        try:
+            self._waits_for: object = next(self._steps)
+        except StopIteration as end:
+            self._value: T = end.value
+            self.is_waiting = False
+
+    def throw(self, error: BaseException) -> "Begun[T]":
+        """Ends the wait with this error as soon as it is awaited."""
+        self._error = error
+        return self
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        resume: Callable[[], object] | None = partial(self._steps.throw, self._error) if self._error else None
+        while self.is_waiting:
+            if resume is None:
+                try:
+                    sent = yield self._waits_for
+                except BaseException as exc:  # a cancellation, on its way to where the work waits
+                    resume = partial(self._steps.throw, exc)
+                else:
+                    resume = partial(self._steps.send, sent)
+            try:
+                self._waits_for, resume = resume(), None
+            except StopIteration as end:
+                self._value, self.is_waiting = end.value, False
+        return self._value

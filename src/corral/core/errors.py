@@ -3,7 +3,8 @@
     CorralError
     ├── BadRequestError            400  the request itself is wrong
     │   ├── CapabilityError        400  the model cannot do what is asked
-    │   └── ContextOverflowError   400  the prompt does not fit; carries both numbers
+    │   ├── ContextOverflowError   400  the prompt does not fit; carries both numbers
+    │   └── RequestTooLargeError   413  a JSON body beyond what the server takes
     ├── ForbiddenError             403
     ├── NotFoundError              404
     │   └── ModelNotFoundError     404
@@ -54,6 +55,14 @@ class ContextOverflowError(BadRequestError):
 
     def __reduce__(self) -> tuple[type["ContextOverflowError"], tuple[int, int]]:
         return type(self), (self.prompt_tokens, self.num_ctx)
+
+
+class RequestTooLargeError(BadRequestError):
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"the request has {size_bytes} bytes or more, and {limit_bytes} are taken; send less in one request")
 
 
 class ForbiddenError(CorralError):

@@ -46,7 +46,11 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises BadRequestError for a value of a wrong type.
     """
-    return {name: _typed(name, OPTION_KINDS[name], value) for name, value in options.items() if name in OPTION_KINDS and value is not None}
+    return {
+        name: _typed(name, OPTION_KINDS[name], value)
+        for name, value in options.items()
+        if name in OPTION_KINDS and value is not None
+    }
 
 
 def _typed(name: str, kind: OptionKind, value: Any) -> Any:

@@ -62,7 +62,9 @@ def parse_host(text: str) -> Address:
         raise SettingsError(f"invalid host {text!r}: {exc}") from exc
     if not host:
         host = "0.0.0.0" if where.startswith(":") else "127.0.0.1"  # noqa: S104  ":PORT" means every interface
-    return Address(host, port if given is None else given, scheme or "http", slash and "/" + path.strip("/") if path.strip("/") else "")
+    return Address(
+        host, port if given is None else given, scheme or "http", slash and "/" + path.strip("/") if path.strip("/") else ""
+    )
 
 
 @dataclass(frozen=True, slots=True)

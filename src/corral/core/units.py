@@ -9,7 +9,7 @@ from corral.core.errors import BadRequestError
 NS_PER_S = 1_000_000_000
 FOREVER_S = math.inf
 
-_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF001
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)$")
 
@@ -47,10 +47,8 @@ def keep_alive_s(value: float | str) -> float:
     Raises BadRequestError otherwise.
     Source: ollama@v0.32 api/types.go, Duration.UnmarshalJSON.
     """
-    if isinstance(value, str):
-        seconds = float(value) if _PLAIN.match(value) else duration_s(value)
-    else:
-        seconds = float(value)
+    is_duration = isinstance(value, str) and not _PLAIN.match(value)
+    seconds = duration_s(str(value)) if is_duration else float(value)
     return FOREVER_S if seconds < 0 or math.isnan(seconds) else seconds
 
 

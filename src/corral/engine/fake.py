@@ -1,0 +1,126 @@
+"""A scripted engine, shipped with the package: says what it is told, as fast as it is told, with no model and no process.
+
+For tests of everything above the engine, ours and those of programs that embed Corral.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from corral.core.errors import ContextOverflowError, EngineCrashedError, ModelLoadError
+from corral.core.types import EngineInfo, Finish, FinishReason, Job, LoadSpec, Step
+
+Gate = Callable[[int], asyncio.Event | None]
+
+
+@dataclass(slots=True)
+class Script:
+    """What the next job answers: the pieces in order, then the end. A word is a token here, in the prompt too."""
+
+    pieces: Sequence[str] = ("Hello", ", ", "world")
+    reason: FinishReason = "stop"
+    cached_tokens: int = 0
+    gate: Gate = lambda _index: None  # an event to wait for before the piece of that index
+    crash_after: int | None = None  # pieces said before the worker dies
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    """Runs each job by the next script of `scripts`, or by a default one; keeps every job it saw."""
+
+    info: EngineInfo
+    scripts: deque[Script] = field(default_factory=deque)
+    jobs: list[Job] = field(default_factory=list)
+    running: int = 0
+    is_alive: bool = True
+    crashed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Step]]:
+        if not self.is_alive:
+            raise EngineCrashedError
+        self.jobs.append(job)
+        self.running += 1
+        try:
+            yield self._answer(job, self.scripts.popleft() if self.scripts else Script())
+        finally:
+            self.running -= 1
+
+    async def _answer(self, job: Job, script: Script) -> AsyncIterator[Step]:
+        prompt_tokens = len(job.prefix_tokens) + len(_words(job.prompt))
+        if prompt_tokens >= job.num_ctx:
+            raise ContextOverflowError(prompt_tokens, job.num_ctx)
+        pieces = script.pieces if job.num_predict < 0 else script.pieces[: job.num_predict]
+        for index, piece in enumerate(pieces):
+            if gate := script.gate(index):
+                await gate.wait()
+            if script.crash_after == index or not self.is_alive:
+                self.is_alive = False
+                raise EngineCrashedError(mid_answer=index > 0)
+            yield Step(piece)
+        reason: FinishReason = script.reason if len(pieces) == len(script.pieces) else "length"
+        yield Step(
+            "",
+            Finish(
+                reason=reason,
+                prompt_tokens=prompt_tokens,
+                cached_tokens=script.cached_tokens,
+                prompt_ns=1_000_000,
+                eval_tokens=len(pieces) + (reason == "stop"),
+                eval_ns=2_000_000,
+            ),
+        )
+
+    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        return list(range(len(_words(text))))
+
+    async def aclose(self) -> None:
+        self.is_alive = False
+
+
+@dataclass(slots=True)
+class FakeLauncher:
+    """Launches FakeEngines. `hold` keeps loads waiting, `failure` makes the next one fail with that text."""
+
+    engines: list[FakeEngine] = field(default_factory=list)
+    specs: list[LoadSpec] = field(default_factory=list)
+    scripts: deque[Script] = field(default_factory=deque)
+    hold: asyncio.Event | None = None
+    failure: str = ""
+    size_bytes: int = 1_000_000
+    n_parallel: int | None = None  # None: as many as the spec wants
+
+    async def launch(self, spec: LoadSpec, on_progress: Callable[[float], None]) -> FakeEngine:
+        self.specs.append(spec)
+        on_progress(0.0)
+        if self.hold:
+            await self.hold.wait()
+        if self.failure:
+            text, self.failure = self.failure, ""
+            raise ModelLoadError(text)
+        on_progress(1.0)
+        info = EngineInfo(
+            n_ctx=spec.n_ctx,
+            n_ctx_train=spec.n_ctx,
+            n_parallel=self.n_parallel or spec.n_parallel,
+            size_bytes=self.size_bytes,
+            vram_bytes=0,
+            can_shift=True,
+            devices=("fake",),
+        )
+        engine = FakeEngine(info, scripts=self.scripts)
+        self.engines.append(engine)
+        return engine
+
+    async def devices(self) -> tuple[str, ...]:
+        return ("fake",)
+
+    async def aclose(self) -> None:
+        for engine in self.engines:
+            await engine.aclose()
+
+
+def _words(text: str) -> list[str]:
+    return text.split()

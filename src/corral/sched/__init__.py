@@ -1,0 +1,5 @@
+"""Who is loaded, for how long, and who waits for it."""
+
+from corral.sched.scheduler import Lease, Running, Scheduler
+
+__all__ = ["Lease", "Running", "Scheduler"]

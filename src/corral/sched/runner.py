@@ -1,0 +1,127 @@
+"""One model on one engine: loading, then ready, then closed.
+
+A runner counts who uses it and knows when it may go. It decides nothing about other models; the scheduler does.
+Invariants: `ready` is settled exactly once; an engine is closed only when nobody uses it, or when the server stops.
+"""
+
+import asyncio
+from typing import Literal
+
+from corral.core.clock import Clock, Timer
+from corral.core.types import LoadSpec
+from corral.core.units import FOREVER_S, NS_PER_S
+from corral.engine import Engine
+from corral.sched.queue import FairQueue
+from corral.store import Model
+
+RunnerState = Literal["loading", "ready", "closed"]
+
+
+class Runner:
+    """`need_bytes` is the estimate while it loads, then what the engine says it took."""
+
+    def __init__(self, model: Model, spec: LoadSpec, need_bytes: int, *, clock: Clock) -> None:
+        self.model = model
+        self.spec = spec
+        self.need_bytes = need_bytes
+        self.state: RunnerState = "loading"
+        self.engine: Engine | None = None
+        self.ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.Event()
+        self.keep_alive_s = FOREVER_S
+        self.holds_memory = False  # from the moment its load may begin until it is closed
+        self.is_retired = False  # it takes no more requests: a better one is coming, or it is asked to go
+        self.users = 0  # requests that hold it, waiting ones included
+        self.idle_since_ns = clock.monotonic_ns()
+        self._places: FairQueue | None = None
+        self._clock = clock
+        self._timer: Timer | None = None
+
+    # Loading
+
+    def loaded(self, engine: Engine) -> None:
+        self.engine, self.state = engine, "ready"
+        self.need_bytes = engine.info.size_bytes
+        self._places = FairQueue(engine.info.n_parallel)
+        self.ready.set_result(engine)
+
+    def failed(self, error: BaseException) -> None:
+        self.state = "closed"
+        self.holds_memory = False
+        self.closed.set()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # nobody may be waiting any more; that is no news for the log
+
+    # Use
+
+    @property
+    def is_usable(self) -> bool:
+        """May a new request join it?"""
+        if self.is_retired or self.state == "closed":
+            return False
+        return self.engine is None or self.engine.is_alive
+
+    @property
+    def is_idle(self) -> bool:
+        return self.users == 0 and self.state == "ready"
+
+    async def take_place(self, client: str) -> Engine:
+        """Waits until the engine is ready and one of its places is free."""
+        engine = await asyncio.shield(self.ready)
+        assert self._places is not None
+        await self._places.take(client)
+        return engine
+
+    def try_place(self) -> bool:
+        """Takes a place without waiting, if the engine is ready and one is free."""
+        return self._places is not None and self._places.take_free()
+
+    def free_place(self) -> None:
+        assert self._places is not None
+        self._places.give_back()
+
+    # Keep-alive
+
+    @property
+    def expires_unix_ns(self) -> int | None:
+        """When it goes if nobody comes; None: never. While requests run it is counted from now."""
+        if self.keep_alive_s == FOREVER_S:
+            return None
+        idle_ns = 0 if self.users else self._clock.monotonic_ns() - self.idle_since_ns
+        return self._clock.unix_ns() - idle_ns + int(self.keep_alive_s * NS_PER_S)
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds of keep-alive left; inf for ever."""
+        idle_s = 0.0 if self.users else (self._clock.monotonic_ns() - self.idle_since_ns) / NS_PER_S
+        return self.keep_alive_s - idle_s
+
+    def hold(self) -> None:
+        self.users += 1
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def drop(self) -> bool:
+        """Gives up a hold; true if that was the last one."""
+        self.users -= 1
+        self.idle_since_ns = self._clock.monotonic_ns()
+        return self.users == 0
+
+    def expire_with(self, timer: Timer | None) -> None:
+        """Replaces the timer that will end it."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = timer
+
+    async def aclose(self) -> None:
+        """Ends the engine. Safe to call twice."""
+        self.is_retired = True
+        self.expire_with(None)
+        if self.state != "closed":
+            self.state = "closed"
+            if self.engine:
+                await self.engine.aclose()
+        self.holds_memory = False
+        self.closed.set()

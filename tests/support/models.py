@@ -1,0 +1,56 @@
+"""Models for tests of what is above the store: real values, no files but one of the right size."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from corral.core.types import Message
+from corral.store import GgufInfo, Model, ModelConfig, ModelName
+
+
+def make_model(
+    folder: Path,
+    name: str,
+    *,
+    context_length: int = 4096,
+    file_bytes: int = 0,
+    digest: str = "",
+    template: str | None = None,
+    jinja: str = "",
+    system: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    messages: tuple[Message, ...] = (),
+    is_embedding: bool = False,
+) -> Model:
+    """A model called `name` whose file has `file_bytes` bytes (on paper: the file is sparse)."""
+    path = folder / f"{name}.gguf"
+    with path.open("wb") as out:
+        out.truncate(file_bytes)
+    metadata: dict[str, Any] = {
+        "general.architecture": "llama",
+        "llama.context_length": context_length,
+        "llama.block_count": 1,
+        "llama.embedding_length": 64,
+        "llama.attention.head_count": 1,
+    }
+    if jinja:
+        metadata["tokenizer.chat_template"] = jinja
+    if is_embedding:
+        metadata["llama.pooling_type"] = 1
+    parsed = ModelName.parse(name)
+    return Model(
+        name=parsed,
+        digest=digest or f"{abs(hash(name)):064x}"[-64:],
+        size_bytes=file_bytes,
+        modified_ns=0,
+        config=ModelConfig(model_format="gguf"),
+        model_path=path,
+        projector_paths=(),
+        adapter_paths=(),
+        template=template,
+        system=system,
+        parameters=parameters or {},
+        messages=messages,
+        licenses=(),
+        gguf=GgufInfo(architecture="llama", metadata=metadata, parameter_count=1, bos_token="<s>", eos_token="</s>"),
+    )
