@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
@@ -68,41 +67,60 @@ async def cancelling(work: Coroutine[object, object, T], *, name: str) -> AsyncI
         await asyncio.wait([task])
 
 
-class Begun(Generic[T]):
-    """Work that has run up to its first wait, or to its end, before anybody awaits it.
+def begin(work: Awaitable[T]) -> "Begun[T] | Ready[T]":
+    """Runs the work up to its first wait, or to its end, before anybody awaits it; raises what it raises on the way there.
 
-    So a loop can see whether more is there at once (`is_waiting` false) or flush what it holds before it waits. Must be
-    awaited in the task that made it, also when that task has been cancelled in between: then `throw` the error in first.
-    What the work raises on its way to the first wait is raised here.
+    So a loop can see whether more is there at once, or flush what it holds before it waits. A Begun must be awaited in the
+    task that made it, once; if that task has been cancelled in between, with the cancellation `thrown` in.
     """
+    steps = work.__await__()
+    try:
+        return Begun(steps, next(steps))
+    except StopIteration as end:
+        return Ready(end.value)
 
-    def __init__(self, work: Awaitable[T]) -> None:
-        self._steps = work.__await__()
-        self._error: BaseException | None = None
-        self.is_waiting = True
-        try:
-            self._waits_for: object = next(self._steps)
-        except StopIteration as end:
-            self._value: T = end.value
-            self.is_waiting = False
 
-    def throw(self, error: BaseException) -> "Begun[T]":
-        """Ends the wait with this error as soon as it is awaited."""
-        self._error = error
-        return self
+class Ready(Generic[T]):
+    """Work that has ended without a wait."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class Begun(Generic[T]):
+    """Work that waits for something."""
+
+    __slots__ = ("_steps", "_waits_for")
+
+    def __init__(self, steps: Generator[Any, Any, T], waits_for: object) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, T]:
-        resume: Callable[[], object] | None = partial(self._steps.throw, self._error) if self._error else None
-        while self.is_waiting:
-            if resume is None:
-                try:
-                    sent = yield self._waits_for
-                except BaseException as exc:  # a cancellation, on its way to where the work waits
-                    resume = partial(self._steps.throw, exc)
-                else:
-                    resume = partial(self._steps.send, sent)
-            try:
-                self._waits_for, resume = resume(), None
-            except StopIteration as end:
-                self._value, self.is_waiting = end.value, False
-        return self._value
+        try:
+            yield self._waits_for
+        except BaseException as exc:  # noqa: BLE001  thrown on to where the work waits: a cancellation, above all
+            return (yield from self._thrown(exc))
+        return (yield from self._steps)
+
+    def _thrown(self, error: BaseException) -> Generator[Any, Any, T]:
+        try:
+            waits_for = self._steps.throw(error)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        return (yield from Begun(self._steps, waits_for).__await__())
+
+    async def thrown(self, error: BaseException) -> T:
+        """Ends the wait with this error and awaits the rest."""
+        return await _Awaited(self._thrown(error))
+
+
+class _Awaited(Generic[T]):
+    def __init__(self, steps: Generator[Any, Any, T]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._steps

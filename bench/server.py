@@ -1,0 +1,186 @@
+"""The whole server over HTTP: against its own worker, and against llama.cpp's server. One command:
+
+    .venv/bin/python bench/server.py [--model FILE.gguf] [--rounds 3]
+
+Prints what an idle server takes, how soon it and `corral ls` are there, cold load to first token, small requests one by one,
+and streamed tokens a second over NDJSON at 1, 8 and 16 streams. What has a peer is measured in turns in the same run and
+printed as a ratio: the machine may be shared, so trust the ratios.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from http_load import at_once, one_by_one_rate, wait_up
+from peers import llama_server, scripted_model, smollm2_q4_0
+from rates import STREAMS, TOKENS, prompt, worker_rate
+
+CORRAL = Path(sys.executable).with_name("corral")
+NAME = "bench"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def process(argv: Sequence[str | Path], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, running for the length of a block."""
+    child = subprocess.Popen(list(map(str, argv)), env=os.environ | (env or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait(20)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running `corral serve` with a store of its own."""
+
+    port: int
+    env: dict[str, str]
+    pid: int
+    ready_s: float
+
+    def add(self, name: str, gguf: Path) -> None:
+        """Uploads the file and makes a model of it."""
+        digest = "sha256:" + hashlib.sha256(gguf.read_bytes()).hexdigest()
+        url = f"http://127.0.0.1:{self.port}/api"
+        with gguf.open("rb") as file:
+            urllib.request.urlopen(urllib.request.Request(f"{url}/blobs/{digest}", file, {"Content-Length": str(gguf.stat().st_size)}))
+        body = f'{{"model": "{name}", "files": {{"{gguf.name}": "{digest}"}}, "stream": false}}'.encode()
+        urllib.request.urlopen(f"{url}/create", body)
+
+
+@contextlib.contextmanager
+def corral() -> Iterator[Server]:
+    port = free_port()
+    store = tempfile.mkdtemp(prefix="corral-bench-")
+    env = {"CORRAL_HOST": f"127.0.0.1:{port}", "CORRAL_MODELS": store}
+    began_s = time.monotonic()
+    try:
+        with process([CORRAL, "serve"], env) as child:
+            wait_up(port)
+            yield Server(port, env, child.pid, time.monotonic() - began_s)
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def peer(gguf: Path, slots: int = 1) -> Iterator[int]:
+    """llama.cpp's server on the file; gives its port when it answers."""
+    port = free_port()
+    with process([llama_server(), "-m", gguf, "--port", str(port), "-np", str(slots), "--no-webui"]):
+        wait_up(port, "/health")
+        yield port
+
+
+def elapsed_s(work: Callable[[], object]) -> float:
+    began_s = time.monotonic()
+    work()
+    return time.monotonic() - began_s
+
+
+def resident_mb(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss) / 1e6
+
+
+def idle(rounds: int) -> None:
+    """An idle server, and the command line."""
+    with corral() as server:
+        time.sleep(2)  # until the standby worker is there
+        rss_mb = resident_mb(server.pid)
+        ls_s = min(elapsed_s(lambda: subprocess.run([CORRAL, "ls"], env=os.environ | server.env, check=True, capture_output=True)) for _ in range(rounds))
+    print(f"idle server resident               {rss_mb:8.1f} MB   (wanted: 90 or less)")
+    print(f"start to ready                     {server.ready_s:8.2f} s    (wanted: 1 or less)")
+    print(f"corral ls                          {ls_s:8.2f} s    (wanted: 0.25 or less)")
+
+
+def cold(gguf: Path, rounds: int) -> None:
+    """From a request for a model that is not loaded to its first token; the peer from process start."""
+    ours, theirs = [], []
+    body = {"model": NAME, "prompt": "Why is the sky blue?", "raw": True, "options": {"num_predict": 1}}
+    with corral() as server:
+        server.add(NAME, gguf)
+        for _ in range(rounds):
+            time.sleep(1.5)  # until the next standby worker is there
+            ours.append(asyncio.run(at_once(server.port, "/api/generate", [body]))[0].ttft_s)
+            asyncio.run(at_once(server.port, "/api/generate", [{"model": NAME, "keep_alive": 0}]))
+            began_s = time.monotonic()
+            with peer(gguf) as port:
+                asyncio.run(at_once(port, "/completion", [{"prompt": body["prompt"], "n_predict": 1}]))
+                theirs.append(time.monotonic() - began_s)
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    print(f"cold load to first token           {mine:8.3f} s    llama-server {other:.3f} s   ratio {mine / other:.2f} (wanted: 1.3 or less)")
+
+
+def small_requests(rounds: int) -> None:
+    """Requests of one token to a tiny model, one by one."""
+    gguf = scripted_model()
+    ours, theirs = [], []
+    with corral() as server, peer(gguf) as port:
+        server.add(NAME, gguf)
+        body = {"model": NAME, "prompt": "hi", "raw": True, "stream": False, "options": {"num_predict": 1}}
+        for _ in range(rounds):
+            ours.append(asyncio.run(one_by_one_rate(server.port, "/api/generate", body, 300)))
+            theirs.append(asyncio.run(one_by_one_rate(port, "/completion", {"prompt": "hi", "n_predict": 1}, 300)))
+    mine, other = max(ours), max(theirs)
+    print(f"one-token requests, one by one     {mine:8.0f} /s   llama-server {other:.0f} /s   ratio {mine / other:.2f} (wanted: 0.6 or more)")
+
+
+def http_rate(server: Server, streams: int) -> float:
+    """Tokens a second over HTTP, all streams together."""
+    options = {"num_predict": TOKENS, "temperature": 0.8, "seed": 1}
+    bodies = [{"model": NAME, "prompt": prompt(i), "raw": True, "options": options} for i in range(streams)]
+    answers = asyncio.run(at_once(server.port, "/api/generate", bodies))
+    return sum(a.tokens for a in answers) / (max(a.last_s for a in answers) - min(a.sent_s for a in answers))
+
+
+def streams(gguf: Path, rounds: int) -> None:
+    """Streamed tokens over HTTP as a share of what the worker gives without a server."""
+    with corral() as server:
+        server.add(NAME, gguf)
+        for count in STREAMS:
+            shares, ours = [], []
+            for _ in range(rounds):
+                own = worker_rate(gguf, count)
+                http_rate(server, count)  # loads the model, and makes room for as many streams
+                ours.append(http_rate(server, count))
+                shares.append(ours[-1] / own)
+                asyncio.run(at_once(server.port, "/api/generate", [{"model": NAME, "keep_alive": 0}]))
+            print(
+                f"{count:2} streams over HTTP               {statistics.median(ours):8.0f} tok/s   "
+                f"of the worker's own {statistics.median(shares):.2f} (wanted: 0.90 or more)"
+            )
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--model", type=Path, help="a GGUF; SmolLM2 135M as Q4_0 unless given")
+    args.add_argument("--rounds", type=int, default=3)
+    given = args.parse_args()
+    gguf = given.model or smollm2_q4_0()
+    idle(given.rounds)
+    cold(gguf, given.rounds)
+    small_requests(given.rounds)
+    streams(gguf, given.rounds)
+
+
+if __name__ == "__main__":
+    main()

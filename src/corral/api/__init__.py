@@ -1,0 +1,8 @@
+"""The HTTP edge: bytes to domain requests, events to bytes. It takes no decisions.
+
+An API that people's tools speak is a folder here (`ollama`) and a module in `wire`; nothing below knows which one is speaking.
+"""
+
+from corral.api.app import Services, build_api
+
+__all__ = ["Services", "build_api"]

@@ -1,0 +1,177 @@
+"""One request and its answer, over raw ASGI: the edge where bytes come in, errors become answers, and a client may leave.
+
+The body is read first. Then the handler runs for as long as the client is there: a client that leaves cancels it, whether
+it streams or not. A handler returns an Answer, or writes a stream. The one place of the API with `except Exception`.
+It knows no endpoint and, but for the Dialect it is given, no API.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from corral.api.errors import Dialect, code_of, status_of
+from corral.core.aio import cancelling
+from corral.core.errors import CorralError, RequestCanceledError, RequestTooLargeError
+
+log: Final = logging.getLogger(__name__)
+
+JSON: Final = b"application/json; charset=utf-8"
+NDJSON: Final = b"application/x-ndjson"
+PLAIN_JSON: Final = b"application/json"  # progress that is asked for in one piece, as Ollama words it
+MAX_BODY_BYTES: Final = 256 << 20  # of a JSON body: a few hundred images; uploads of blobs have no such limit
+
+ERROR_KEY: Final = "corral.error"  # in the scope: the code of the error that ended the request, for the access line
+
+_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. No content type: no header of that name, as for an empty body."""
+
+    body: bytes = b""
+    status: int = 200
+    content_type: bytes = JSON
+
+
+def json_answer(value: msgspec.Struct | Mapping[str, Any], *, content_type: bytes = JSON) -> Answer:
+    return Answer(msgspec.json.encode(value), content_type=content_type)
+
+
+class Exchange:
+    """What a handler sees of its request, and where it writes its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+        self.scope = scope
+        self.body = b""
+        self.has_begun = False  # the first byte of a stream is on its way: no other status is possible
+        self.error_type = JSON
+        self._receive = receive
+        self._send = send
+        self._dialect = dialect
+
+    @property
+    def path_params(self) -> Mapping[str, Any]:
+        params: Mapping[str, Any] = self.scope["path_params"]
+        return params
+
+    @property
+    def client(self) -> str:
+        """The address that the request came from, or ""."""
+        address = self.scope.get("client")
+        return str(address[0]) if address else ""
+
+    def header(self, name: bytes) -> str:
+        """The first header of that lower-case name, or ""."""
+        return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises RequestCanceledError when the client leaves before its end."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise RequestCanceledError
+            if data := message.get("body", b""):
+                yield data
+            more = message.get("more_body", False)
+
+    async def read_body(self) -> None:
+        """Reads the body into `body`. Raises RequestTooLargeError beyond MAX_BODY_BYTES."""
+        length = self.header(b"content-length")
+        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+            raise RequestTooLargeError(int(length), MAX_BODY_BYTES)
+        parts: list[bytes] = []
+        size_bytes = 0
+        async for data in self.chunks():
+            size_bytes += len(data)
+            if size_bytes > MAX_BODY_BYTES:
+                raise RequestTooLargeError(size_bytes, MAX_BODY_BYTES)
+            parts.append(data)
+        self.body = parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def write(self, data: bytes) -> None:
+        """Sends a piece of an NDJSON stream, whole lines, and the head of the answer before the first."""
+        if not self.has_begun:
+            self.has_begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON)]})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, answer: Answer | None) -> None:
+        """Sends a whole answer, or without one ends the stream."""
+        if answer is None:
+            await self._send(_END)
+            return
+        headers = [(b"content-length", b"%d" % len(answer.body))]
+        if answer.content_type:
+            headers.append((b"content-type", answer.content_type))
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if self.scope["method"] == "HEAD" else answer.body
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def fail(self, error: Exception) -> None:
+        """Ends with the error: as a status and a body, or in a stream that has begun as its last frame."""
+        self.scope[ERROR_KEY] = code_of(error)
+        if self.has_begun:
+            await self.write(self._dialect.frame(error))
+            await self.finish(None)
+        else:
+            await self.finish(Answer(self._dialect.body(error), status_of(error), self.error_type))
+
+    @asynccontextmanager
+    async def until_gone(self) -> AsyncIterator[None]:
+        """Cancels the block when the client leaves, and raises RequestCanceledError from it. The body must be read."""
+        handler = asyncio.current_task()
+        assert handler is not None
+        was_cancelling = handler.cancelling()
+        has_left = False
+
+        async def watch() -> None:
+            nonlocal has_left
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            has_left = True
+            handler.cancel()
+
+        try:
+            async with cancelling(watch(), name="client-watch"):
+                yield
+        except asyncio.CancelledError as exc:
+            if has_left and handler.uncancel() <= was_cancelling:
+                raise RequestCanceledError from exc
+            raise
+
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[Answer | None]]
+
+
+class Endpoint:
+    """A handler as an ASGI application. With `reads_body` false the handler takes the body itself, as it arrives."""
+
+    def __init__(self, handler: Handler, dialect: Dialect, *, reads_body: bool = True) -> None:
+        self.handler = handler
+        self._dialect = dialect
+        self._reads_body = reads_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self._dialect)
+        try:
+            if self._reads_body:
+                await exchange.read_body()
+                async with exchange.until_gone():
+                    answer = await self.handler(exchange)
+            else:
+                answer = await self.handler(exchange)
+        except CorralError as exc:
+            await exchange.fail(exc)
+        except Exception as exc:  # the request edge: nothing that a request meets may end the server
+            log.exception("request failed", extra={"path": scope["path"]})
+            await exchange.fail(exc)
+        else:
+            await exchange.finish(answer)

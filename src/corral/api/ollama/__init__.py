@@ -1,0 +1,160 @@
+"""Ollama's API, /api/*: the rows of the route table. One module a group of endpoints; `convert` reads, the others answer."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from corral.api.ollama import answers, blobs, models, progress, server
+from corral.api.openapi import Operation
+from corral.wire import ollama as wire
+
+if TYPE_CHECKING:
+    from corral.api.app import Services
+
+__all__ = ["operations"]
+
+_READ = ("GET", "HEAD")
+
+
+def operations(services: "Services") -> list[Operation]:
+    return [*_generation(services), *_models(services), *_making(services), *_server(), *_missing()]
+
+
+def _generation(services: "Services") -> Sequence[Operation]:
+    return [
+        Operation(
+            path="/api/chat",
+            methods=("POST",),
+            handler=answers.chat(services.inference),
+            summary="Go on with a conversation",
+            tag="generation",
+            request=wire.ChatRequest,
+            response=wire.ChatResponse,
+            streams=True,
+        ),
+        Operation(
+            path="/api/generate",
+            methods=("POST",),
+            handler=answers.generate(services.inference),
+            summary="Answer a prompt",
+            tag="generation",
+            request=wire.GenerateRequest,
+            response=wire.GenerateResponse,
+            streams=True,
+        ),
+    ]
+
+
+def _models(services: "Services") -> Sequence[Operation]:
+    return [
+        Operation(
+            path="/api/tags",
+            methods=_READ,
+            handler=models.tags(services.models),
+            summary="The models on this machine, newest first",
+            tag="models",
+            response=wire.ListResponse,
+        ),
+        Operation(
+            path="/api/ps",
+            methods=("GET",),
+            handler=models.ps(services.inference),
+            summary="The models in memory",
+            tag="models",
+            response=wire.ProcessResponse,
+        ),
+        Operation(
+            path="/api/show",
+            methods=("POST",),
+            handler=models.show(services.models),
+            summary="All that is known of a model",
+            tag="models",
+            request=wire.ShowRequest,
+            response=wire.ShowResponse,
+        ),
+        Operation(
+            path="/api/delete",
+            methods=("DELETE",),
+            handler=models.delete(services.models),
+            summary="Remove a model",
+            tag="models",
+            request=wire.DeleteRequest,
+            content_type="",
+        ),
+    ]
+
+
+def _making(services: "Services") -> Sequence[Operation]:
+    return [
+        Operation(
+            path="/api/pull",
+            methods=("POST",),
+            handler=progress.pull(services.pull),
+            summary="Fetch a model",
+            tag="making models",
+            request=wire.PullRequest,
+            response=wire.ProgressResponse,
+            streams=True,
+        ),
+        Operation(
+            path="/api/create",
+            methods=("POST",),
+            handler=progress.create(services.create),
+            summary="Make a model from a file or from another model",
+            tag="making models",
+            request=wire.CreateRequest,
+            response=wire.ProgressResponse,
+            streams=True,
+        ),
+        Operation(
+            path="/api/blobs/{digest}",
+            methods=("HEAD",),
+            handler=blobs.head(services.blobs),
+            summary="Whether a file is there",
+            tag="making models",
+            content_type="",
+        ),
+        Operation(
+            path="/api/blobs/{digest}",
+            methods=("POST",),
+            handler=blobs.upload(services.blobs),
+            summary="Upload a file to create a model from",
+            tag="making models",
+            content_type="",
+            uploads=True,
+        ),
+    ]
+
+
+def _server() -> Sequence[Operation]:
+    return [
+        Operation(
+            path="/api/version",
+            methods=_READ,
+            handler=server.version,
+            summary="The version of Ollama whose API this is, and Corral's own",
+            tag="server",
+            response=wire.VersionResponse,
+        ),
+        Operation(
+            path="/",
+            methods=_READ,
+            handler=server.root,
+            summary="A sign of life, in Ollama's words",
+            tag="server",
+            content_type="text/plain",
+        ),
+    ]
+
+
+def _missing() -> Sequence[Operation]:
+    return [
+        Operation(
+            path=path,
+            methods=("POST",),
+            handler=server.missing(path),
+            summary="Not available in this version",
+            tag="later",
+            is_documented=False,
+        )
+        for path in ("/api/copy", "/api/push", "/api/embed", "/api/embeddings")
+    ]

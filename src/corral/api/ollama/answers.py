@@ -1,0 +1,183 @@
+"""POST /api/chat and /api/generate: from a request to the lines, or the one object, of its answer.
+
+A renderer turns a service's events into one dialect's Structs. The many plain pieces of text of a stream take the quick road
+of an Envelope, everything else the Structs themselves.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from corral.api.decode import RequestDecoder
+from corral.api.exchange import Answer, Exchange, Handler, json_answer
+from corral.api.ollama.convert import chat_request, generate_request
+from corral.api.services import InferenceService
+from corral.api.stamps import UtcStamps
+from corral.api.stream import Envelope, line, pump
+from corral.core.types import ToolCall
+from corral.service.requests import Delta, Done, Event, Loaded, Rendered
+from corral.wire import ollama as wire
+
+_CHAT: Final = RequestDecoder(wire.ChatRequest)
+_GENERATE: Final = RequestDecoder(wire.GenerateRequest)
+_STAMPS: Final = UtcStamps()
+
+
+class Renderer(ABC):
+    """Turns the events of one answer into the lines of one endpoint."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self._content: Envelope | None = None
+        self._thinking: Envelope | None = None
+
+    @abstractmethod
+    def piece(self, created_at: str, delta: Delta) -> msgspec.Struct:
+        """A line with a part of the answer."""
+
+    @abstractmethod
+    def end(self, created_at: str, event: Loaded | Rendered | Done, whole: Delta) -> msgspec.Struct:
+        """The last line. `whole` is what it carries of the answer: nothing in a stream, all of it otherwise."""
+
+    def line(self, event: Event) -> bytes:
+        """The event as a line of a stream."""
+        now = _STAMPS.now()
+        if not isinstance(event, Delta):
+            return line(self.end(now, event, Delta()))
+        if event.tool_calls or (event.content and event.thinking):
+            return line(self.piece(now, event))
+        if event.thinking:
+            if self._thinking is None:
+                self._thinking = Envelope(lambda at, text: self.piece(at, Delta(thinking=text)))
+            return self._thinking.fill(now, event.thinking)
+        if self._content is None:
+            self._content = Envelope(lambda at, text: self.piece(at, Delta(content=text)))
+        return self._content.fill(now, event.content)
+
+    async def whole(self, first: Event, rest: AsyncIterator[Event]) -> Answer:
+        """All events as one object."""
+        content: list[str] = []
+        thinking: list[str] = []
+        calls: list[ToolCall] = []
+        event = first
+        while isinstance(event, Delta):
+            content.append(event.content)
+            thinking.append(event.thinking)
+            calls += event.tool_calls
+            event = await anext(rest)
+        everything = Delta(content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls))
+        return json_answer(self.end(_STAMPS.now(), event, everything))
+
+
+class ChatRenderer(Renderer):
+    def piece(self, created_at: str, delta: Delta) -> wire.ChatResponse:
+        return wire.ChatResponse(model=self.model, created_at=created_at, message=_message("assistant", delta), done=False)
+
+    def end(self, created_at: str, event: Loaded | Rendered | Done, whole: Delta) -> wire.ChatResponse:
+        role = "" if isinstance(event, Rendered) else "assistant"
+        return wire.ChatResponse(model=self.model, created_at=created_at, message=_message(role, whole), **_ending(event))
+
+
+class GenerateRenderer(Renderer):
+    def piece(self, created_at: str, delta: Delta) -> wire.GenerateResponse:
+        return wire.GenerateResponse(
+            model=self.model,
+            created_at=created_at,
+            response=delta.content,
+            thinking=delta.thinking,
+            done=False,
+            tool_calls=_tool_calls(delta),
+        )
+
+    def end(self, created_at: str, event: Loaded | Rendered | Done, whole: Delta) -> wire.GenerateResponse:
+        return wire.GenerateResponse(
+            model=self.model,
+            created_at=created_at,
+            response=whole.content,
+            thinking=whole.thinking,
+            context=list(event.context or ()) if isinstance(event, Done) else [],
+            tool_calls=_tool_calls(whole),
+            **_ending(event),
+        )
+
+
+def _message(role: str, delta: Delta) -> wire.ReplyMessage:
+    return wire.ReplyMessage(role=role, content=delta.content, thinking=delta.thinking, tool_calls=_tool_calls(delta))
+
+
+def _tool_calls(delta: Delta) -> list[wire.ToolCall]:
+    return [
+        wire.ToolCall(
+            id=call.call_id or None,
+            function=wire.ToolCallFunction(index=call.index, name=call.name, arguments=call.arguments),
+        )
+        for call in delta.tool_calls
+    ]
+
+
+def _ending(event: Loaded | Rendered | Done) -> dict[str, Any]:
+    """The fields that both endpoints' last lines share."""
+    match event:
+        case Loaded():
+            return {"done": True, "done_reason": event.reason}
+        case Rendered():
+            return {"done": False, "debug_info": wire.DebugInfo(rendered_template=event.prompt, image_count=event.image_count)}
+        case Done():
+            fields: dict[str, Any] = {
+                "done": True,
+                "done_reason": event.reason,
+                "total_duration": event.total_ns,
+                "load_duration": event.load_ns,
+                "prompt_eval_count": event.prompt_tokens,
+                "prompt_eval_cached_count": event.cached_tokens,
+                "prompt_eval_duration": event.prompt_ns,
+                "eval_count": event.eval_tokens,
+                "eval_duration": event.eval_ns,
+            }
+            if cut := event.truncation:
+                fields |= {
+                    "truncated": True,
+                    "prompt_tokens_total": cut.prompt_tokens_total,
+                    "dropped_messages": cut.dropped_messages,
+                }
+            return fields
+        case _:
+            assert_never(event)
+
+
+async def _answer(
+    exchange: Exchange,
+    running: AbstractAsyncContextManager[AsyncIterator[Event]],
+    renderer: Renderer,
+    *,
+    stream: bool,
+) -> Answer | None:
+    """Runs the use case to its end. What it refuses before its first event is an error with a status of its own."""
+    async with running as events:
+        first = await anext(events)
+        if not stream or isinstance(first, Loaded | Rendered):
+            return await renderer.whole(first, events)
+        await pump(first, events, renderer.line, exchange.write)
+        return None
+
+
+def chat(inference: InferenceService) -> Handler:
+    async def handle(exchange: Exchange) -> Answer | None:
+        given = _CHAT.decode(exchange.body)
+        request = chat_request(given, client=exchange.client)
+        return await _answer(exchange, inference.chat(request), ChatRenderer(request.model), stream=given.stream is not False)
+
+    return handle
+
+
+def generate(inference: InferenceService) -> Handler:
+    async def handle(exchange: Exchange) -> Answer | None:
+        given = _GENERATE.decode(exchange.body)
+        request = generate_request(given, client=exchange.client)
+        running = inference.generate(request)
+        return await _answer(exchange, running, GenerateRenderer(request.model), stream=given.stream is not False)
+
+    return handle

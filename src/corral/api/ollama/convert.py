@@ -1,0 +1,163 @@
+"""From wire requests to domain requests: defaults are filled in, and values that Go checks while it reads are checked.
+
+What depends on a model or on the server's state is the services' to check. Errors are BadRequestError in Ollama's words.
+Source: ollama@v0.32 api/types.go, the UnmarshalJSON methods.
+"""
+
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from corral.core import types as domain
+from corral.core.errors import BadRequestError
+from corral.core.units import keep_alive_s
+from corral.service.create import CreateRequest
+from corral.service.requests import ChatRequest, GenerateRequest, Think
+from corral.wire import ollama as wire
+
+THINK_LEVELS: Final = ("high", "medium", "low", "max")
+_THINK_WORDS: Final = '"high", "medium", "low", "max", true, or false'
+_GO_TYPES: Final[dict[type, str]] = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
+
+
+def chat_request(request: wire.ChatRequest, *, client: str) -> ChatRequest:
+    return ChatRequest(
+        model=request.model or "",
+        messages=tuple(message(item) for item in request.messages or ()),
+        tools=tuple(request.tools or ()),
+        client=client,
+        **_common(request),
+    )
+
+
+def generate_request(request: wire.GenerateRequest, *, client: str) -> GenerateRequest:
+    return GenerateRequest(
+        model=request.model or "",
+        prompt=request.prompt or "",
+        suffix=request.suffix or "",
+        system=request.system or None,
+        template=request.template or None,
+        context=tuple(request.context or ()),
+        raw=bool(request.raw),
+        images=_images(request.images),
+        client=client,
+        **_common(request),
+    )
+
+
+def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:
+    return {
+        "keep_alive_s": _keep_alive(request.keep_alive),
+        "think": _think(request.think),
+        "format": _format(request.format),
+        "options": request.options or {},
+        "truncate": request.truncate is not False,
+        "shift": request.shift is not False,
+        "logprobs": bool(request.logprobs),
+        "top_logprobs": request.top_logprobs or 0,
+        "debug_render_only": bool(request.debug_render_only),
+    }
+
+
+def create_request(request: wire.CreateRequest) -> CreateRequest:
+    return CreateRequest(
+        model=request.model or request.name or "",
+        from_model=request.from_model or "",
+        files=request.files,
+        adapters=request.adapters,
+        template=request.template or "",
+        system=request.system or "",
+        licenses=_licenses(request.license),
+        parameters=request.parameters or {},
+        messages=tuple(message(item) for item in request.messages or ()),
+        quantize=request.quantize or "",
+        renderer=request.renderer or "",
+        parser=request.parser or "",
+        requires=request.requires or "",
+        info=request.info or {},
+    )
+
+
+def _licenses(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise BadRequestError("license must be a string or a list of strings")
+    return tuple(text for text in texts if text)
+
+
+def message(given: wire.Message) -> domain.Message:
+    """One turn, its role in lower case: Ollama takes any word as a role."""
+    return domain.Message(
+        role=(given.role or "").lower(),
+        content=given.content or "",
+        thinking=given.thinking or "",
+        images=_images(given.images),
+        tool_calls=tuple(_tool_call(call) for call in given.tool_calls or ()),
+        tool_name=given.tool_name or "",
+        tool_call_id=given.tool_call_id or "",
+    )
+
+
+def _tool_call(call: wire.ToolCall) -> domain.ToolCall:
+    function = call.function or wire.ToolCallFunction()
+    return domain.ToolCall(
+        name=function.name or "", arguments=function.arguments or {}, call_id=call.id or "", index=function.index or 0
+    )
+
+
+def _keep_alive(value: Any) -> float | None:
+    match value:
+        case None:
+            return None
+        case bool() | list() | dict():
+            raise BadRequestError(f"Unsupported type: '{_GO_TYPES[type(value)]}'")
+        case _:
+            return keep_alive_s(value)
+
+
+def _think(value: Any) -> Think:
+    match value:
+        case None | bool():
+            return value
+        case str() if value in THINK_LEVELS:
+            return value
+        case str():
+            raise BadRequestError(f"invalid think value: {_quoted(value)} (must be {_THINK_WORDS})")
+        case _:
+            raise BadRequestError(f"think must be a boolean or string ({_THINK_WORDS})")
+
+
+def _format(value: Any) -> Any:
+    """None for free text. Whether an object is a schema that can be followed is seen when it is compiled."""
+    match value:
+        case None | "":
+            return None
+        case "json" | dict():
+            return value
+        case _:
+            text = _quoted(msgspec.json.encode(value).decode())
+            raise BadRequestError(f'invalid format: {text}; expected "json" or a valid JSON Schema object')
+
+
+def _images(images: Sequence[str] | None) -> tuple[bytes, ...]:
+    return tuple(_image(text) for text in images or ())
+
+
+def _image(text: str) -> bytes:
+    """The bytes of an image in standard base64, line breaks in it ignored, as in Go."""
+    packed = text.replace("\r", "").replace("\n", "")
+    try:
+        return binascii.a2b_base64(packed, strict_mode=True)
+    except (binascii.Error, ValueError) as exc:
+        wrong = _NOT_BASE64.search(packed)
+        at = wrong.start() if wrong else len(packed) - len(packed) % 4
+        raise BadRequestError(f"illegal base64 data at input byte {at}") from exc
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

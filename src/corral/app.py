@@ -1,0 +1,124 @@
+"""The composition root: settings become parts, parts become one ASGI application, and a server runs it.
+
+The one module that knows every layer. Shutdown is in our order: refuse new connections, end running answers with an error
+line, unload every model, exit.
+"""
+
+import gc
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from corral import __version__
+from corral.api import Services, build_api
+from corral.core import log as logs
+from corral.core.aio import Background, ThreadLimiter
+from corral.core.settings import Address, Settings, SettingsError
+from corral.engine import Launcher
+from corral.engine.llamacpp import LlamaCppLauncher
+from corral.sched import Scheduler
+from corral.service import BlobService, CreateService, Inference, ModelService, PullService
+from corral.store import Store
+
+log: Final = logging.getLogger(__name__)
+_GRACE_S: Final = 5  # for connections to close once their answers have ended
+_BACKLOG: Final = 2048
+
+
+class Corral:
+    """A server's parts, each made once, and the application over them. `start` and `aclose` frame its life."""
+
+    def __init__(self, settings: Settings, *, launcher: Launcher | None = None) -> None:
+        self.settings = settings
+        self.launcher: Launcher = launcher or LlamaCppLauncher(debug=settings.debug)
+        self.store = Store(settings.models, settings.extra_stores)
+        self.scheduler = Scheduler(self.launcher, settings)
+        self.inference = Inference(self.store, self.scheduler)
+        self.pull = PullService(self.store, noprune=settings.noprune)
+        self.models = ModelService(self.store)
+        self.create = CreateService(self.store, pull=self.pull, noprune=settings.noprune)
+        self.blobs = BlobService(self.store)
+        self.services = Services(
+            inference=self.inference, models=self.models, create=self.create, pull=self.pull, blobs=self.blobs
+        )
+        self._threads = ThreadLimiter("corral-start", 1)
+        self._background = Background(lambda error: log.error("start failed", exc_info=error))
+        self.asgi: ASGIApp = build_api(self.services, settings, lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: object) -> AsyncIterator[None]:
+        self._background.start(self._warm_up(), name="warm up")
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def _warm_up(self) -> None:
+        """Clears what a killed server left, makes the first load fast, and says what models will run on."""
+        await self._threads.run(self.store.sweep)
+        for device in await self.launcher.devices():
+            log.info("device", extra={"device": device})
+
+    async def aclose(self) -> None:
+        """Ends every answer and every engine. Safe to call twice."""
+        await self._background.aclose()
+        await self.pull.aclose()
+        await self.scheduler.aclose()
+        await self.launcher.aclose()
+        for part in (self.inference, self.models, self.create, self.blobs, self._threads):
+            part.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn waits for open answers before it lets the application end them; here they are ended first."""
+
+    def __init__(self, config: uvicorn.Config, corral: Corral) -> None:
+        super().__init__(config)
+        self._corral = corral
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self._corral.aclose()
+        await super().shutdown(sockets)
+
+
+def listen(address: Address) -> socket.socket:
+    """A socket that listens on the address. Raises SettingsError where that is not possible, a port in use above all."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot listen on {address.host}:{address.port}: {exc.strerror or exc}; "
+            "is a server running there already? OLLAMA_HOST sets another address"
+        ) from exc
+
+
+def serve(settings: Settings) -> None:
+    """Runs the server until a signal ends it. Raises SettingsError where it cannot listen."""
+    logs.configure(debug=settings.debug)
+    with listen(settings.address) as listener:
+        corral = Corral(settings)
+        config = uvicorn.Config(
+            corral.asgi,
+            http="httptools",
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        log.info("corral %s listens on %s", __version__, settings.address.url, extra={"models": str(settings.models)})
+        gc.collect()
+        gc.freeze()
+        _Server(config, corral).run(sockets=[listener])

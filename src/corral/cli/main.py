@@ -1,0 +1,105 @@
+"""The command table: a command is named here and its module is imported when it is called. Owns exit codes and `Error: …`."""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from corral.cli.usage import Command, UsageError, rows
+from corral.core.errors import CorralError
+
+INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    target: str  # "module:attribute" of a Command
+    summary: str
+
+
+COMMANDS: Final = {
+    "serve": Entry("corral.cli.serve:serve", "Start Corral"),
+    "show": Entry("corral.cli.show:show", "Show information for a model"),
+    "run": Entry("corral.cli.run:run", "Run a model"),
+    "stop": Entry("corral.cli.running:stop", "Stop a running model"),
+    "pull": Entry("corral.cli.pull:pull", "Pull a model from a registry"),
+    "list": Entry("corral.cli.models:ls", "List models"),
+    "ps": Entry("corral.cli.running:ps", "List running models"),
+    "rm": Entry("corral.cli.models:rm", "Remove a model"),
+}
+ALIASES: Final = {"start": "serve", "ls": "list"}
+
+
+class Root(click.Group):
+    """`corral` itself."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Command | None:
+        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Only `--help`, `--version` and `help [COMMAND]` are the root's own."""
+        match args:
+            case [] | ["-h" | "--help", *_] | ["help"]:
+                click.echo(self.get_help(ctx))
+                ctx.exit()
+            case ["help", name, *_]:
+                return super().parse_args(ctx, [name, "--help"])
+            case ["-v" | "--version", *_]:
+                from corral.cli.version import show_version
+
+                show_version()
+                ctx.exit()
+            case [name, *_] if name.startswith("-"):
+                raise UsageError(f"unknown flag: {name}")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, Command, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise UsageError(f'unknown command "{args[0]}" for "corral"')
+        return args[0], command, args[1:]
+
+    def get_help(self, ctx: click.Context) -> str:
+        table = [(name, entry.summary) for name, entry in COMMANDS.items()] + [("help", "Help about any command")]
+        flags = [("-h, --help", "help for corral"), ("-v, --version", "Show version information")]
+        return "\n\n".join(
+            [
+                "Large language model runner",
+                "Usage:\n  corral [flags]\n  corral [command]",
+                "Available Commands:\n" + rows(table, indent=2),
+                "Flags:\n" + rows(flags, indent=2),
+                'Use "corral [command] --help" for more information about a command.',
+            ]
+        )
+
+
+def main(args: list[str] | None = None) -> int:
+    """The exit code of a command line: 0, 1 with `Error: …` on stderr, or 130 after Ctrl-C."""
+    try:
+        code = Root("corral", add_help_option=False).main(args, prog_name="corral", standalone_mode=False)
+        sys.stdout.flush()
+    except CorralError as exc:
+        click.echo(f"Error: {exc}", err=True)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; the last flush must not complain
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""llama.cpp's C API as a few Python objects: a model, its vocabulary, a context with sequences.
+
+The only module, with `sampling` and `devices`, that touches native code; it runs in a worker process and nowhere else. Every
+object frees what it holds in `close`.
+"""
+
+import ctypes
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as api
+
+from corral.core.errors import EngineError, ModelLoadError
+
+log: Final = logging.getLogger(__name__)
+_PIECE_BYTES: Final = 256
+_KV_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+_BYTES_PER_VALUE: Final = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+}
+_WARN: Final = 3  # GGML_LOG_LEVEL_WARN
+_CONTINUED: Final = 5  # GGML_LOG_LEVEL_CONT
+_MMAP, _NO_MMAP, _AUTO = 1, 0, -1  # llama_load_mode
+
+
+class NativeLog:
+    """Keeps llama.cpp's last complaints, and passes them on; everything else only when debugging."""
+
+    def __init__(self, *, debug: bool) -> None:
+        self.complaints: list[str] = []
+        self._least = 0 if debug else _WARN
+        self._level = 0
+        self._callback = api.llama_log_callback(self._take)  # must live as long as llama.cpp may call it
+        api.llama_log_set(self._callback, None)
+
+    def _take(self, level: int, text: bytes, _data: Any) -> None:
+        self._level = self._level if level == _CONTINUED else level
+        line = text.decode(errors="replace").strip()
+        if not line or self._level < self._least:
+            return
+        if self._level >= _WARN:
+            self.complaints = [*self.complaints[-19:], line]
+        log.log(logging.WARNING if self._level >= _WARN else logging.DEBUG, "llama.cpp: %s", line)
+
+
+class Vocabulary:
+    """Text to token ids and back, as bytes: a token may be a part of a character."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = api.llama_model_get_vocab(model)
+        self.size: int = api.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = api.llama_vocab_bos(self._vocab)
+        self.adds_bos: bool = api.llama_vocab_get_add_bos(self._vocab)
+        self._pieces: list[bytes | None] = [None] * self.size
+        self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        self._ends: dict[int, bool] = {}
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Token ids, special tokens parsed. A BOS that the model wants is not added to a text that begins with it."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        tokens = (api.llama_token * room)()
+        count = api.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, True)
+        if count < 0:
+            raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
+        ids = list(tokens[:count])
+        if add_special and self.adds_bos and ids[:2] == [self.bos, self.bos]:
+            del ids[0]
+        return ids
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token's text; nothing for control tokens."""
+        known = self._pieces[token]
+        if known is not None:
+            return known
+        size = api.llama_token_to_piece(self._vocab, token, self._buffer, _PIECE_BYTES, 0, False)
+        if size < 0:
+            self._buffer = ctypes.create_string_buffer(-size)
+            size = api.llama_token_to_piece(self._vocab, token, self._buffer, -size, 0, False)
+        piece = self._pieces[token] = self._buffer.raw[:size]
+        return piece
+
+    def ends(self, token: int) -> bool:
+        """Does the token end an answer?"""
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = bool(api.llama_vocab_is_eog(self._vocab, token))
+        return known
+
+
+class Model:
+    """Weights in memory."""
+
+    def __init__(
+        self, path: str, *, gpu_layers: int, main_gpu: int, use_mmap: bool | None, on_progress: Callable[[float], None]
+    ) -> None:
+        params = api.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.main_gpu = main_gpu
+        params.load_mode = _AUTO if use_mmap is None else _MMAP if use_mmap else _NO_MMAP
+
+        def report(share: float, _data: Any) -> bool:
+            on_progress(share)
+            return True
+
+        callback = api.llama_progress_callback(report)
+        params.progress_callback = callback
+        self.pointer = api.llama_model_load_from_file(path.encode(), params)
+        if not self.pointer:
+            raise ModelLoadError(f"llama.cpp cannot load {path}")
+        self.vocabulary = Vocabulary(self.pointer)
+        self.size_bytes: int = api.llama_model_size(self.pointer)
+        self.n_ctx_train: int = api.llama_model_n_ctx_train(self.pointer)
+        self.layers: int = api.llama_model_n_layer(self.pointer)
+        self.can_decode: bool = api.llama_model_has_decoder(self.pointer)
+        self.keeps_state: bool = api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer)
+        self._adapters = list[Any]()
+
+    @staticmethod
+    def count_layers(path: str) -> int:
+        """The file's count of layers, without reading its weights; 0 where it cannot be read."""
+        params = api.llama_model_default_params()
+        params.no_alloc = True
+        params.n_gpu_layers = 0
+        pointer = api.llama_model_load_from_file(path.encode(), params)
+        if not pointer:
+            return 0
+        layers = int(api.llama_model_n_layer(pointer))
+        api.llama_model_free(pointer)
+        return layers
+
+    def kv_bytes_per_token(self, kv_type: str) -> float:
+        """KV memory of one token in all layers, where every layer has attention; no less than what is really taken."""
+        heads = max(1, api.llama_model_n_head(self.pointer))
+        head_size = api.llama_model_n_embd(self.pointer) // heads
+        key = self._number("attention.key_length") or head_size
+        value = self._number("attention.value_length") or head_size
+        values = self.layers * int(api.llama_model_n_head_kv(self.pointer)) * (key + value)
+        return values * _BYTES_PER_VALUE.get(kv_type, 2.0)
+
+    def _number(self, key: str) -> int:
+        """`ARCHITECTURE.key` of the file's metadata; 0 where it has none."""
+        arch = self._meta("general.architecture")
+        text = self._meta(f"{arch}.{key}")
+        return int(text) if text.isdecimal() else 0
+
+    def _meta(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        size = api.llama_model_meta_val_str(self.pointer, key.encode(), buffer, _PIECE_BYTES)
+        return buffer.value.decode(errors="replace") if size >= 0 else ""
+
+    def add_adapter(self, path: str) -> None:
+        """A LoRA for every context made from now on. Raises ModelLoadError."""
+        adapter = api.llama_adapter_lora_init(self.pointer, path.encode())
+        if not adapter:
+            raise ModelLoadError(f"llama.cpp cannot load the adapter {path}")
+        self._adapters.append(adapter)
+
+    def apply_adapters(self, context: Any) -> None:
+        if count := len(self._adapters):
+            pointers = (api.llama_adapter_lora_p_ctypes * count)(*self._adapters)
+            api.llama_set_adapters_lora(context, pointers, count, (ctypes.c_float * count)(*[1.0] * count))
+
+    def close(self) -> None:
+        if self.pointer:
+            api.llama_model_free(self.pointer)
+            self.pointer = None
+
+
+class Context:
+    """KV memory for `sequences` sequences of `n_ctx` tokens each, and one batch to compute with.
+
+    Each sequence has cells of its own: attention scans its own tokens only, whatever is parked beside it. Positions count
+    from 0. A batch is filled with `add`, computed with `decode`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        sequences: int,
+        n_ctx: int,
+        num_batch: int,
+        threads: int,
+        flash_attention: bool | None,
+        kv_type: str,
+    ) -> None:
+        params = api.llama_context_default_params()
+        params.n_ctx = n_ctx * sequences
+        params.n_batch = num_batch + sequences
+        params.n_ubatch = num_batch + sequences
+        params.n_seq_max = sequences
+        params.n_outputs_max = sequences  # logits are wanted of one token a sequence; room for more costs 200 KB each
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = -1 if flash_attention is None else int(flash_attention)
+        params.type_k = params.type_v = _KV_TYPES.get(kv_type, 1)
+        params.kv_unified = False
+        params.swa_full = True
+        params.no_perf = True
+        self.pointer = api.llama_init_from_model(model.pointer, params)
+        if not self.pointer:
+            raise ModelLoadError(f"llama.cpp cannot make a context of {sequences} sequences of {n_ctx} tokens")
+        model.apply_adapters(self.pointer)
+        self.sequences = sequences
+        self.n_ctx: int = api.llama_n_ctx_seq(self.pointer)
+        self.batch_size = num_batch + sequences
+        self._memory = api.llama_get_memory(self.pointer)
+        self.can_shift: bool = api.llama_memory_can_shift(self._memory)
+        self._batch = api.llama_batch_init(self.batch_size, 0, 1)
+        self._used = 0
+
+    # One step
+
+    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
+        """Puts tokens of one sequence into the batch; with `wants_logits`, gives the index of the last one's logits."""
+        batch, at = self._batch, self._used
+        for offset, token in enumerate(tokens):
+            index = at + offset
+            batch.token[index] = token
+            batch.pos[index] = position + offset
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = sequence
+            batch.logits[index] = 0
+        self._used = at + len(tokens)
+        if wants_logits:
+            batch.logits[self._used - 1] = 1
+        return self._used - 1
+
+    def decode(self) -> None:
+        """Computes the batch and empties it. Raises EngineError where llama.cpp fails."""
+        self._batch.n_tokens, self._used = self._used, 0
+        status = api.llama_decode(self.pointer, self._batch)
+        if status:
+            raise EngineError(
+                f"llama.cpp could not compute a batch of {self._batch.n_tokens} tokens: llama_decode gave {status}"
+            )
+        api.llama_synchronize(self.pointer)
+
+    # Sequences
+
+    def cut(self, sequence: int, begin: int) -> bool:
+        """Forgets the sequence from a position on; false where this memory cannot, and nothing changes."""
+        return bool(api.llama_memory_seq_rm(self._memory, sequence, begin, -1))
+
+    def forget(self, sequence: int) -> None:
+        api.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def shift(self, sequence: int, begin: int, end: int, used: int) -> bool:
+        """Drops the positions from `begin` to `end` and moves what follows down; false where this memory cannot."""
+        if not self.can_shift or not api.llama_memory_seq_rm(self._memory, sequence, begin, end):
+            return False
+        api.llama_memory_seq_add(self._memory, sequence, end, used, begin - end)
+        return True
+
+    def save(self, sequence: int) -> ctypes.Array[ctypes.c_uint8]:
+        """The whole state of a sequence, as bytes that `restore` takes."""
+        size = api.llama_state_seq_get_size(self.pointer, sequence)
+        buffer: ctypes.Array[ctypes.c_uint8] = (ctypes.c_uint8 * size)()
+        if api.llama_state_seq_get_data(self.pointer, buffer, size, sequence) != size:
+            raise EngineError(f"llama.cpp could not save sequence {sequence}")
+        return buffer
+
+    def restore(self, sequence: int, state: ctypes.Array[ctypes.c_uint8]) -> bool:
+        """Replaces a sequence by a saved one; false where llama.cpp refuses it, and the sequence is empty then."""
+        self.forget(sequence)
+        if api.llama_state_seq_set_data(self.pointer, state, len(state), sequence):
+            return True
+        self.forget(sequence)
+        return False
+
+    def close(self) -> None:
+        if self.pointer:
+            api.llama_batch_free(self._batch)
+            api.llama_free(self.pointer)
+            self.pointer = None

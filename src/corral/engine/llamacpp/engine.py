@@ -1,0 +1,147 @@
+"""The engine as the server sees it: jobs go to the worker, steps come back, each to its own stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Final
+
+from corral.core.errors import ContextOverflowError, CorralError, EngineCrashedError, EngineError
+from corral.core.types import EngineInfo, Finish, Job, Step
+from corral.engine.llamacpp.process import WorkerProcess
+from corral.wire.link import Cancel, FromWorker, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Tokenize, Tokens
+
+_INBOX_CHARS: Final = 4 << 20  # text that a slow client may leave unread; more than any sane answer has
+
+
+class _Stream:
+    """One job's inbox: what has come and nobody has read. The reader takes all of it at once."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._size = 0
+        self._finish: Finish | None = None
+        self._error: CorralError | None = None
+        self._news = asyncio.Event()
+        self.has_begun = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._finish is not None or self._error is not None
+
+    def gain(self, gain: Gain) -> bool:
+        """Takes what a step brought; false when the inbox is full."""
+        self.has_begun = True
+        if gain.text:
+            self._text.append(gain.text)
+            self._size += len(gain.text)
+        self._finish = gain.finish
+        self._news.set()
+        return self._size <= _INBOX_CHARS
+
+    def fail(self, error: CorralError) -> None:
+        if not self.is_over:
+            self._error = error
+            self._news.set()
+
+    async def steps(self) -> AsyncIterator[Step]:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            text, self._text, self._size = "".join(self._text), [], 0
+            if self._error and not text:
+                raise self._error
+            yield Step(text, self._finish)
+            if self._finish:
+                return
+            if self._error:
+                self._news.set()
+
+
+class LlamaCppEngine:
+    """A model in a worker process. Made by the launcher, closed by whoever asked for it."""
+
+    def __init__(self, worker: WorkerProcess, info: EngineInfo) -> None:
+        self._worker = worker
+        self._info = info
+        self._streams: dict[int, _Stream] = {}
+        self._calls: dict[int, asyncio.Future[list[int]]] = {}
+        self._numbers = count(1)
+        worker.on_frame = self._take
+        worker.on_death = self._mourn
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def is_alive(self) -> bool:
+        return self._worker.is_alive
+
+    @property
+    def pid(self) -> int:
+        """The worker's process, for tests that kill it and operators who look for it."""
+        return self._worker.pid
+
+    @asynccontextmanager
+    async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Step]]:
+        if not self._worker.is_alive:
+            raise EngineCrashedError
+        number = next(self._numbers)
+        stream = self._streams[number] = _Stream()
+        self._worker.send(Submit(number, job))
+        try:
+            yield stream.steps()
+        finally:
+            del self._streams[number]
+            if not stream.is_over:
+                self._worker.send(Cancel(number))
+
+    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        if not self._worker.is_alive:
+            raise EngineCrashedError
+        number = next(self._numbers)
+        reply: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._calls[number] = reply
+        self._worker.send(Tokenize(number, text, add_special))
+        try:
+            return await reply
+        finally:
+            del self._calls[number]
+
+    async def aclose(self) -> None:
+        await self._worker.aclose()
+
+    # What the worker says
+
+    def _take(self, frame: FromWorker) -> None:
+        match frame:
+            case StepFrame():
+                for gain in frame.gains:
+                    self._give(gain)
+            case Overflow():
+                self._fail(frame.job_id, ContextOverflowError(frame.prompt_tokens, frame.num_ctx))
+            case JobFailed():
+                self._fail(frame.job_id, EngineError(frame.reason))
+            case Tokens():
+                if (call := self._calls.get(frame.call_id)) and not call.done():
+                    call.set_result(frame.tokens)
+            case Loaded():
+                self._info = frame.info
+
+    def _give(self, gain: Gain) -> None:
+        stream = self._streams.get(gain.job_id)
+        if stream and not stream.gain(gain):
+            self._worker.send(Cancel(gain.job_id))
+            stream.fail(EngineError("the answer was not read for too long and was given up; read the stream as it comes"))
+
+    def _fail(self, job_id: int, error: CorralError) -> None:
+        if stream := self._streams.get(job_id):
+            stream.fail(error)
+
+    def _mourn(self) -> None:
+        for stream in self._streams.values():
+            stream.fail(EngineCrashedError(mid_answer=stream.has_begun))
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(EngineCrashedError())

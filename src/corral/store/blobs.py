@@ -1,0 +1,147 @@
+"""Blobs: files that are named by the sha256 of what they hold.
+
+A blob comes into being by a rename, once all of it is on disk and its digest is the right one. Two writers of one digest do
+not meet: each has a file of its own, and the last rename wins over an equal file. A writer that ends in any other way removes
+its file; one that is killed leaves a `.tmp-` file, which nothing takes for a blob or for a download to go on with, and which
+`sweep` removes when it is old.
+"""
+
+import errno
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from corral.core.errors import BadRequestError, StoreError
+from corral.store.files import settle, store_errors, temporary_file
+from corral.store.layout import TEMPORARY_PREFIX, Layout, blob_digest, digest_hex, digest_of
+
+COPY_BYTES: Final = 1 << 20
+_STALE_S: Final = 3600.0
+
+
+class BlobWriter:
+    """One blob on its way in. Blocking; whoever makes one closes it, which removes what was not committed.
+
+    Calls from several threads come after each other, so closing waits for a write that has begun.
+    """
+
+    def __init__(self, layout: Layout, expected: str | None = None) -> None:
+        """`expected`: the digest that the bytes must turn out to have; None: whatever it turns out to be."""
+        self._layout = layout
+        self._expected = digest_of(digest_hex(expected)) if expected is not None else None
+        self._hash = hashlib.sha256()
+        self._lock = threading.Lock()
+        self._is_open = True
+        self.size_bytes = 0
+        with store_errors(layout.blobs):
+            self._fd, self._path = temporary_file(layout.blobs)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Raises StoreError where the disk is full or fails."""
+        view = memoryview(data)
+        with self._lock, store_errors(self._path):
+            self._check_open()
+            self._hash.update(view)
+            self.size_bytes += len(view)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def commit(self) -> str:
+        """Makes the blob and gives its digest. Raises BadRequestError where it is not the expected one, StoreError."""
+        with self._lock:
+            self._check_open()
+            digest = digest_of(self._hash.hexdigest())
+            if self._expected not in (None, digest):
+                raise BadRequestError(f'digest mismatch, expected "{self._expected}", got "{digest}"')
+            path = self._layout.blob(digest)
+            with store_errors(path):
+                os.fsync(self._fd)
+                settle(self._path, path)
+            return digest
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        with self._lock:
+            if not self._is_open:
+                return
+            self._is_open = False
+            os.close(self._fd)
+            with suppress(OSError):  # committed: it has another name now
+                self._path.unlink()
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StoreError(f"cannot write {self._path}: the upload was given up")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Blobs:
+    """The blobs of one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def path(self, digest: str) -> Path | None:
+        """Where the blob is, None where it is not. Raises BadRequestError where `digest` is none."""
+        path = self._layout.blob(digest)
+        return path if path.is_file() else None
+
+    def put(self, data: bytes) -> tuple[str, bool]:
+        """Keeps a small blob; gives its digest and whether it is new."""
+        digest = digest_of(hashlib.sha256(data).hexdigest())
+        if self.path(digest):
+            return digest, False
+        with BlobWriter(self._layout, digest) as writer:
+            writer.write(data)
+            writer.commit()
+        return digest, True
+
+    def take(self, source: Path, digest: str) -> None:
+        """Makes a file whose digest is known a blob: moved where it lies on the same disk, else copied and removed."""
+        target = self._layout.blob(digest)
+        with store_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
+            try:
+                settle(source, target)
+            except OSError as exc:
+                if exc.errno != errno.EXDEV:
+                    raise
+            else:
+                return
+        with BlobWriter(self._layout, digest) as writer, source.open("rb") as file:
+            while data := file.read(COPY_BYTES):
+                writer.write(data)
+            writer.commit()
+        source.unlink()
+
+    def remove(self, digest: str) -> None:
+        path = self._layout.blob(digest)
+        with store_errors(path):
+            path.unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[str]:
+        """Every blob's digest, in no order."""
+        with suppress(FileNotFoundError), os.scandir(self._layout.blobs) as entries:
+            for entry in entries:
+                if digest := blob_digest(entry.name):
+                    yield digest
+
+    def sweep(self, older_than_s: float = _STALE_S) -> None:
+        """Removes the files of writers that were killed."""
+        before = time.time() - older_than_s
+        with suppress(OSError):
+            for path in self._layout.blobs.glob(f"{TEMPORARY_PREFIX}*"):
+                if path.stat().st_mtime < before:
+                    path.unlink()

@@ -1,0 +1,67 @@
+"""Writing files so that they are there whole or not at all, and saying clearly when the disk does not want to."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from corral.core.errors import StoreError
+from corral.store.layout import TEMPORARY_PREFIX
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turns what the operating system says about `path` into a StoreError."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(f"cannot write {path}: {_reason(exc)}") from exc
+
+
+def _reason(exc: OSError) -> str:
+    what = exc.strerror or str(exc)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{what}; remove models that are no longer needed, or set CORRAL_MODELS to a place with more space"
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{what}; set CORRAL_MODELS to a folder that this user may write"
+    return what
+
+
+def temporary_file(folder: Path) -> tuple[int, Path]:
+    """A new file, open for reading and writing, under a name that nothing in a store has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fd, path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+    os.fchmod(fd, 0o644)
+    return fd, Path(path)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Puts `data` at `path`, durably: what was there stays until all of it is on disk. Raises StoreError."""
+    with store_errors(path):
+        fd, temporary = temporary_file(path.parent)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            settle(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Gives a finished, synced file its name, and makes the name durable. Raises OSError."""
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

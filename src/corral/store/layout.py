@@ -1,0 +1,60 @@
+"""Where things lie in a store's folder, and what their names look like there. No file is opened here.
+
+    manifests/HOST/NAMESPACE/MODEL/TAG      one JSON line that lists a model's layers
+    blobs/sha256-HEX                        a layer or a config, named by what it holds
+    blobs/.tmp-…                            a file that is being written; whoever writes it removes it
+Source: ollama@v0.32 manifest/paths.go.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from corral.core.errors import BadRequestError
+from corral.store.names import ModelName
+
+TEMPORARY_PREFIX: Final = ".tmp-"  # no part of a name and no blob begins with a dot
+_DIGEST: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
+_BLOB: Final = re.compile(r"sha256-([0-9a-f]{64})")
+
+
+def digest_hex(text: str) -> str:
+    """The 64 hex digits of a digest that is spelled `sha256:HEX` or `sha256-HEX`. Raises BadRequestError for any other."""
+    found = _DIGEST.fullmatch(text)
+    if not found:
+        raise BadRequestError("invalid digest format")
+    return found[1].lower()
+
+
+def digest_of(hex_digits: str) -> str:
+    """The digest as manifests and clients spell it."""
+    return f"sha256:{hex_digits}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one store."""
+
+    root: Path
+
+    @property
+    def manifests(self) -> Path:
+        return self.root / "manifests"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    def manifest(self, name: ModelName) -> Path:
+        return self.manifests.joinpath(*name.parts)
+
+    def blob(self, digest: str) -> Path:
+        """Raises BadRequestError where `digest` is none."""
+        return self.blobs / f"sha256-{digest_hex(digest)}"
+
+
+def blob_digest(file_name: str) -> str | None:
+    """The digest of the blob with this file name; None for any other file, a half-fetched blob for one."""
+    found = _BLOB.fullmatch(file_name)
+    return digest_of(found[1]) if found else None

@@ -1,0 +1,124 @@
+"""What server and worker say to each other: a little-endian u32 length, then that many bytes of msgpack.
+
+One StepFrame carries what all sequences gained in one engine step. Jobs are numbered by the server; no number is used twice.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from corral.core.types import EngineInfo, Finish, Job, LoadSpec
+
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all frames."""
+
+
+# To the worker
+
+
+class Load(Frame, frozen=True):
+    spec: LoadSpec
+
+
+class Submit(Frame, frozen=True):
+    job_id: int
+    job: Job
+
+
+class Cancel(Frame, frozen=True):
+    job_id: int
+
+
+class Tokenize(Frame, frozen=True):
+    call_id: int
+    text: str
+    add_special: bool
+
+
+# From the worker
+
+
+class Hello(Frame, frozen=True):
+    """The worker is up: native code is loaded, a model may come."""
+
+    devices: tuple[str, ...]
+    has_gpu: bool
+
+
+class Progress(Frame, frozen=True):
+    share: float  # 0.0 to 1.0 of the weights are read
+
+
+class Loaded(Frame, frozen=True):
+    info: EngineInfo
+
+
+class LoadFailed(Frame, frozen=True):
+    reason: str
+
+
+class Gain(msgspec.Struct, frozen=True, array_like=True):
+    """What one job gained in a step; the last one of a job has its finish."""
+
+    job_id: int
+    text: str
+    finish: Finish | None = None
+
+
+class StepFrame(Frame, frozen=True):
+    gains: list[Gain]
+
+
+class Overflow(Frame, frozen=True):
+    """The job's prompt does not fit."""
+
+    job_id: int
+    prompt_tokens: int
+    num_ctx: int
+
+
+class JobFailed(Frame, frozen=True):
+    job_id: int
+    reason: str
+
+
+class Tokens(Frame, frozen=True):
+    call_id: int
+    tokens: list[int]
+
+
+ToWorker = Load | Submit | Cancel | Tokenize
+FromWorker = Hello | Progress | Loaded | LoadFailed | StepFrame | Overflow | JobFailed | Tokens
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame with its length before it."""
+    body = _encoder.encode(frame)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameSplitter:
+    """Cuts a stream of bytes into the bodies of frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete with these bytes."""
+        self._buffer += data
+        at = 0
+        while len(self._buffer) - at >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(self._buffer, at)
+            end = at + _LENGTH.size + size
+            if len(self._buffer) < end:
+                break
+            yield bytes(self._buffer[at + _LENGTH.size : end])
+            at = end
+        del self._buffer[:at]

@@ -1,0 +1,167 @@
+import asyncio
+import logging
+
+import pytest
+
+from corral.api.errors import OLLAMA
+from corral.api.exchange import MAX_BODY_BYTES, PLAIN_JSON, Answer, Endpoint, Exchange, Handler
+from corral.core.errors import BadRequestError, EngineCrashedError, RequestCanceledError
+from tests.support.asgi import Call, ask, scope
+
+
+def endpoint(handler: Handler) -> Endpoint:
+    return Endpoint(handler, OLLAMA)
+
+
+async def test_a_whole_answer_has_a_length_and_a_type() -> None:
+    async def handle(exchange: Exchange) -> Answer:
+        return Answer(exchange.body.upper())
+
+    call = await ask(endpoint(handle), body=[b"he", b"l", b"lo"])
+    assert (call.status, call.data, call.is_over) == (200, b"HELLO", True)
+    assert call.headers == {"content-length": "5", "content-type": "application/json; charset=utf-8"}
+
+
+async def test_an_empty_answer_has_no_type() -> None:
+    async def handle(_exchange: Exchange) -> Answer:
+        return Answer(status=201, content_type=b"")
+
+    call = await ask(endpoint(handle))
+    assert (call.status, call.headers) == (201, {"content-length": "0"})
+
+
+async def test_an_error_before_the_first_byte_has_its_own_status() -> None:
+    async def handle(_exchange: Exchange) -> Answer:
+        raise BadRequestError("model is required")
+
+    call = await ask(endpoint(handle))
+    assert (call.status, call.data) == (400, b'{"error":"model is required"}')
+    assert call.headers["content-type"] == "application/json; charset=utf-8"
+
+
+async def test_an_error_after_the_first_byte_is_the_last_line() -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.write(b'{"a":1}\n')
+        raise EngineCrashedError(mid_answer=True)
+
+    call = await ask(endpoint(handle))
+    assert (call.status, call.is_over) == (200, True)
+    assert call.headers == {"content-type": "application/x-ndjson"}
+    assert call.lines == [{"a": 1}, {"error": "an error was encountered while running the model: unexpected EOF"}]
+
+
+async def test_an_unforeseen_error_is_logged_and_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    async def handle(_exchange: Exchange) -> Answer:
+        raise KeyError("/secret/path")
+
+    with caplog.at_level(logging.ERROR):
+        call = await ask(endpoint(handle))
+    assert call.status == 500
+    assert b"internal error" in call.data
+    assert b"secret" not in call.data
+    assert "/secret/path" in caplog.text
+
+
+async def test_head_gets_the_headers_alone() -> None:
+    async def handle(exchange: Exchange) -> Answer:
+        if exchange.header(b"x-wrong"):
+            raise BadRequestError("no")
+        return Answer(b"{}")
+
+    call = await ask(endpoint(handle), "HEAD")
+    assert (call.status, call.data, call.headers["content-length"]) == (200, b"", "2")
+    call = await ask(endpoint(handle), "HEAD", headers=[("x-wrong", "1")])
+    assert (call.status, call.data, call.headers["content-type"]) == (400, b"", "application/json; charset=utf-8")
+
+
+async def test_a_handler_may_choose_the_type_of_its_errors() -> None:
+    async def handle(exchange: Exchange) -> Answer:
+        exchange.error_type = PLAIN_JSON
+        raise BadRequestError("no")
+
+    assert (await ask(endpoint(handle))).headers["content-type"] == "application/json"
+
+
+async def test_a_client_that_leaves_cancels_a_handler_that_waits() -> None:
+    call, cancelled = Call(), []
+
+    async def handle(_exchange: Exchange) -> Answer:
+        call.leave()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        raise AssertionError
+
+    await ask(endpoint(handle), call=call)
+    assert cancelled == [True]
+    assert (call.status, call.data) == (499, b'{"error":"request canceled"}')
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_client_that_leaves_cancels_a_stream() -> None:
+    call, cleaned = Call(), []
+
+    async def handle(exchange: Exchange) -> None:
+        try:
+            await exchange.write(b"1\n")
+            call.leave()
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(True)
+
+    await ask(endpoint(handle), call=call)
+    assert cleaned == [True]
+
+
+async def test_a_client_that_leaves_while_it_uploads_ends_the_upload() -> None:
+    call = Call()
+    parts: list[dict[str, object]] = [{"type": "http.request", "body": b"part", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, object]:
+        return parts.pop(0)
+
+    async def handle(exchange: Exchange) -> Answer:
+        async for _data in exchange.chunks():
+            pass
+        raise AssertionError
+
+    await Endpoint(handle, OLLAMA, reads_body=False)(scope("POST", "/"), receive, call.send)
+    assert parts == []
+    assert call.status == RequestCanceledError.status
+
+
+async def test_a_cancellation_from_elsewhere_goes_on_up() -> None:
+    call, started = Call(), asyncio.Event()
+
+    async def handle(_exchange: Exchange) -> Answer:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(ask(endpoint(handle), call=call))
+        await started.wait()
+        task.cancel()
+    assert task.cancelled()
+    assert call.sent == []
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+    async def handle(_exchange: Exchange) -> Answer:
+        raise AssertionError
+
+    call = await ask(endpoint(handle), headers=[("content-length", str(MAX_BODY_BYTES + 1))])
+    assert call.status == 413
+    assert str(MAX_BODY_BYTES) in call.lines[0]["error"]
+
+
+async def test_a_chunked_body_that_grows_too_large_is_refused() -> None:
+    async def handle(_exchange: Exchange) -> Answer:
+        raise AssertionError
+
+    part = bytes(MAX_BODY_BYTES // 4 + 1)
+    assert (await ask(endpoint(handle), body=[part, part, part, part])).status == 413

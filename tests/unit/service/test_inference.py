@@ -1,0 +1,262 @@
+"""Chat and generate over a scripted engine: what reaches the engine, what comes back, and what is refused."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from corral.core.errors import (
+    BadRequestError,
+    CapabilityError,
+    ContextOverflowError,
+    CorralError,
+    EngineCrashedError,
+    ModelNotFoundError,
+    NotSupportedError,
+)
+from corral.core.settings import Settings
+from corral.core.types import Message
+from corral.engine.fake import FakeLauncher, Script
+from corral.sched import Scheduler
+from corral.service import Inference
+from corral.service.requests import ChatRequest, Delta, Done, Event, GenerateRequest, Loaded, Rendered, Truncation
+from corral.store import Model, ModelName, Store
+from tests.support.models import make_model
+
+TEMPLATE = "{{ range .Messages }}[{{ .Role }}] {{ .Content }} {{ end }}"
+
+
+@dataclass(slots=True)
+class Shelf:
+    """A store of models made by hand."""
+
+    models: dict[ModelName, Model]
+
+    def get(self, name: ModelName) -> Model:
+        if name not in self.models:
+            raise ModelNotFoundError(name.short)
+        return self.models[name]
+
+
+@dataclass(slots=True)
+class Bench:
+    inference: Inference
+    launcher: FakeLauncher
+
+    @property
+    def prompts(self) -> list[str]:
+        return [job.prompt for engine in self.launcher.engines for job in engine.jobs]
+
+    async def chat(self, model: str, *messages: Message, **more: Any) -> list[Event]:
+        async with self.inference.chat(ChatRequest(model=model, messages=messages, **more)) as events:
+            return [event async for event in events]
+
+    async def generate(self, model: str, prompt: str = "", **more: Any) -> list[Event]:
+        async with self.inference.generate(GenerateRequest(model=model, prompt=prompt, **more)) as events:
+            return [event async for event in events]
+
+
+@asynccontextmanager
+async def bench(*models: Model, scripts: Sequence[Script] = ()) -> AsyncIterator[Bench]:
+    launcher = FakeLauncher(scripts=deque(scripts))
+    scheduler = Scheduler(launcher, Settings())
+    inference = Inference(cast("Store", Shelf({model.name: model for model in models})), scheduler)
+    try:
+        yield Bench(inference, launcher)
+    finally:
+        await scheduler.aclose()
+        inference.close()
+
+
+def user(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+def system(text: str) -> Message:
+    return Message(role="system", content=text)
+
+
+def text_of(events: Sequence[Event]) -> str:
+    return "".join(event.content for event in events if isinstance(event, Delta))
+
+
+async def test_chat_gives_the_answer_in_pieces_and_then_its_cost(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE), scripts=[Script(("a", "b"), cached_tokens=1)]) as b:
+        *deltas, done = await b.chat("m", user("hi"))
+    assert deltas == [Delta(content="a"), Delta(content="b")]
+    assert isinstance(done, Done)
+    assert (done.reason, done.prompt_tokens, done.cached_tokens, done.eval_tokens) == ("stop", 2, 1, 3)
+    assert done.context is None
+    assert done.total_ns >= done.load_ns > 0
+
+
+async def test_the_models_system_and_history_come_first(tmp_path: Path) -> None:
+    model = make_model(tmp_path, "m", template=TEMPLATE, system="S", messages=(Message(role="assistant", content="old"),))
+    async with bench(model) as b:
+        await b.chat("m", user("hi"))
+        await b.chat("m", system("own"), user("hi"))
+        await b.generate("m", "hi")
+        await b.generate("m", "hi", system="own", context=(1, 2))
+    assert b.prompts == [
+        "[system] S [assistant] old [user] hi ",
+        "[assistant] old [system] own [user] hi ",
+        "[system] S [assistant] old [user] hi ",
+        "[system] own [user] hi ",
+    ]
+
+
+async def test_model_parameters_hold_where_the_request_is_silent(tmp_path: Path) -> None:
+    model = make_model(tmp_path, "m", template=TEMPLATE, parameters={"temperature": 0.3, "stop": ["x"], "num_ctx": 1024})
+    async with bench(model) as b:
+        await b.chat("m", user("hi"), options={"stop": ["y"], "num_predict": 2})
+    job = b.launcher.engines[0].jobs[0]
+    assert (job.sampling.temperature, job.stop, job.num_ctx, job.num_predict) == (0.3, ("y",), 1024, 2)
+
+
+async def test_generate_returns_the_tokens_of_prompt_and_answer_unless_raw(tmp_path: Path) -> None:
+    model = make_model(tmp_path, "m", template="{{ .Prompt }}")
+    async with bench(model, scripts=[Script((" c", " d")), Script((" c",))]) as b:
+        done = (await b.generate("m", "a b", context=(9, 8)))[-1]
+        raw = (await b.generate("m", "a b", raw=True))[-1]
+    assert isinstance(done, Done)
+    assert isinstance(raw, Done)
+    assert done.context == (9, 8, 0, 1, 2, 3)
+    assert raw.context is None
+
+
+async def test_a_model_without_template_chats_as_chatml_and_generates_from_the_bare_prompt(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m")) as b:
+        await b.chat("m", user("hi"))
+        await b.generate("m", "hi")
+    chat, generate = b.prompts
+    assert "<|im_start|>user\nhi<|im_end|>" in chat
+    assert generate == "hi"
+
+
+async def test_nothing_to_answer_loads_and_keep_alive_zero_unloads(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m")) as b:
+        assert await b.chat("m") == [Loaded("load")]
+        assert [r.model.name.short for r in b.inference.running()] == ["m:latest"]
+        assert await b.generate("m", keep_alive_s=0) == [Loaded("unload")]
+        assert b.inference.running() == []
+        assert await b.chat("m", keep_alive_s=0) == [Loaded("unload")]
+
+
+async def test_unloading_works_for_models_that_cannot_chat(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m", is_embedding=True)) as b:
+        assert await b.chat("m", keep_alive_s=0) == [Loaded("unload")]
+
+
+async def test_rendering_alone_loads_nothing(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE)) as b:
+        assert await b.chat("m", user("hi"), debug_render_only=True) == [Rendered("[user] hi ")]
+        assert b.launcher.specs == []
+
+
+async def test_a_template_of_the_request_is_used_go_or_jinja(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE)) as b:
+        await b.generate("m", "hi", template="Q: {{ .Prompt }}")
+        await b.generate("m", "hi", template="{% for m in messages %}<{{ m.content }}>{% endfor %}")
+    assert b.prompts == ["Q: hi", "<hi>"]
+
+
+async def test_an_over_long_chat_loses_old_turns_and_says_so(tmp_path: Path) -> None:
+    words = "w " * 150
+    turns = [system("S"), user(words), Message(role="assistant", content=words), user("last")]
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE), scripts=[Script(), Script(("yes",))]) as b:
+        events = await b.chat("m", *turns, options={"num_ctx": 256})
+    done = events[-1]
+    assert text_of(events) == "yes"
+    assert isinstance(done, Done)
+    assert done.truncation == Truncation(prompt_tokens_total=306, dropped_messages=2)
+    assert b.prompts[-1] == "[system] S [user] last "
+
+
+async def test_an_over_long_chat_is_refused_with_both_numbers_when_it_must_not_be_cut(tmp_path: Path) -> None:
+    long = user("w " * 300)
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE)) as b:
+        for request in (
+            b.chat("m", long, user("last"), options={"num_ctx": 256}, truncate=False),
+            b.chat("m", long, options={"num_ctx": 256}),
+            b.generate("m", long.content, options={"num_ctx": 256}),
+        ):
+            with pytest.raises(ContextOverflowError) as caught:
+                await request
+            assert caught.value.num_ctx == 256
+            assert caught.value.prompt_tokens > 300
+
+
+async def test_a_crash_in_mid_answer_comes_after_what_was_said(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m"), scripts=[Script(("a", "b"), crash_after=1), Script(("fine",))]) as b:
+        said = list[Event]()
+        with pytest.raises(EngineCrashedError, match="unexpected EOF"):
+            async with b.inference.chat(ChatRequest(model="m", messages=(user("hi"),))) as events:
+                async for event in events:
+                    said.append(event)  # noqa: PERF401  what came before the error is the point
+        assert said == [Delta(content="a")]
+        assert text_of(await b.chat("m", user("hi"))) == "fine"
+
+
+async def test_leaving_frees_the_place(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m")) as b:
+        async with b.inference.chat(ChatRequest(model="m", messages=(user("hi"),))) as events:
+            await anext(events)
+            assert b.launcher.engines[0].running == 1
+        assert b.launcher.engines[0].running == 0
+
+
+IMAGE = Message(role="user", content="x", images=(b"png",))
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "text"),
+    [
+        (ChatRequest(model=""), BadRequestError, "model is required"),
+        (GenerateRequest(model=""), ModelNotFoundError, "model '' not found"),
+        (ChatRequest(model="nope"), ModelNotFoundError, "model 'nope' not found"),
+        (ChatRequest(model="a b"), BadRequestError, "invalid model name"),
+        (ChatRequest(model="nope", top_logprobs=21), BadRequestError, "top_logprobs must be between 0 and 20"),
+        (ChatRequest(model="e", messages=(user("x"),)), CapabilityError, '"e" does not support chat'),
+        (GenerateRequest(model="e", prompt="x"), CapabilityError, '"e" does not support generate'),
+        (ChatRequest(model="m", messages=(user("x"),), think=True), CapabilityError, '"m" does not support thinking'),
+        (ChatRequest(model="m", messages=(IMAGE,)), CapabilityError, '"m" does not support vision'),
+        (
+            ChatRequest(model="m", messages=(user("x"),), tools=({},)),
+            CapabilityError,
+            "registry.ollama.ai/library/m:latest does not support tools",
+        ),
+        (
+            GenerateRequest(model="m", prompt="x", suffix="y"),
+            CapabilityError,
+            "registry.ollama.ai/library/m:latest does not support insert",
+        ),
+        (
+            GenerateRequest(model="m", prompt="x", raw=True, template="y"),
+            BadRequestError,
+            "raw mode does not support template, system, or context",
+        ),
+        (
+            ChatRequest(model="m", messages=(user("x"),), options={"temperature": "hot"}),
+            BadRequestError,
+            'option "temperature" must be of type float32',
+        ),
+        (ChatRequest(model="m", messages=(user("x"),), format="json"), NotSupportedError, "format"),
+        (ChatRequest(model="m", messages=(user("x"),), logprobs=True), NotSupportedError, "logprobs"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_cannot_be_done_is_said_before_anything_is_loaded(
+    tmp_path: Path, request_: ChatRequest | GenerateRequest, kind: type[CorralError], text: str
+) -> None:
+    models = (make_model(tmp_path, "m", template="{{ .Prompt }}"), make_model(tmp_path, "e", is_embedding=True))
+    async with bench(*models) as b:
+        use = b.inference.chat(request_) if isinstance(request_, ChatRequest) else b.inference.generate(request_)
+        with pytest.raises(kind) as caught:
+            async with use:
+                pass
+        assert text in str(caught.value)
+        assert b.launcher.specs == []
