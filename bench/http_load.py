@@ -29,7 +29,12 @@ class Answer:
 
 def _request(port: int, path: str, body: Mapping[str, Any]) -> bytes:
     data = json.dumps(body).encode()
-    head = (f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Content-Type: application/json", f"Content-Length: {len(data)}")
+    head = (
+        f"POST {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(data)}",
+    )
     return "\r\n".join((*head, "", "")).encode() + data
 
 

@@ -330,3 +330,14 @@ async def test_cached_tokens_are_counted(rig: Rig) -> None:
     rig.say("a", cached_tokens=3)
     answer = (await rig.http.post("/api/chat", json=HI | {"stream": False})).json()
     assert answer["prompt_eval_cached_count"] == 3
+
+
+async def test_copy_gives_a_model_a_second_name(rig: Rig) -> None:
+    reply = await rig.http.post("/api/copy", json={"source": "hello", "destination": "bye"})
+    assert (reply.status_code, reply.content) == (200, b"")
+    names = {model["name"]: model["digest"] for model in (await rig.http.get("/api/tags")).json()["models"]}
+    assert set(names) == {"hello:latest", "bye:latest"}
+    assert len(set(names.values())) == 1
+    await rig.http.request("DELETE", "/api/delete", json={"model": "hello"})
+    answer = await rig.http.post("/api/chat", json={"model": "bye", "messages": [{"role": "user", "content": "x"}]})
+    assert answer.status_code == 200

@@ -193,7 +193,7 @@ async def test_paths_and_methods_that_are_not_served(rig: Rig, method: str, path
     assert (reply.status_code, reply.headers["content-type"], reply.text) == (status, "text/plain", text)
 
 
-@pytest.mark.parametrize("path", ["/api/copy", "/api/push", "/api/embed", "/api/embeddings"])
+@pytest.mark.parametrize("path", ["/api/push", "/api/embed", "/api/embeddings"])
 async def test_endpoints_to_come_say_so(rig: Rig, path: str) -> None:
     assert (await rig.http.post(path)).json() == {"error": "missing request body"}
     reply = await rig.http.post(path, json={"model": "hello"})
@@ -208,3 +208,18 @@ async def test_foreign_pages_and_names_are_turned_away_before_the_body_is_read(r
         assert "content-type" not in reply.headers
     reply = await rig.http.get("/api/version", headers={"Origin": "http://localhost:3000"})
     assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "complaint"),
+    [
+        ({}, 400, 'source "" is invalid'),
+        ({"source": "a b", "destination": "x"}, 400, 'source "a b" is invalid'),
+        ({"source": "hello", "destination": "a b"}, 400, 'destination "a b" is invalid'),
+        ({"source": "nope", "destination": "x"}, 404, 'model "nope" not found'),
+    ],
+    ids=["nothing", "source", "destination", "missing"],
+)
+async def test_copy_refuses(rig: Rig, body: dict[str, str], status: int, complaint: str) -> None:
+    reply = await rig.http.post("/api/copy", json=body)
+    assert (reply.status_code, reply.json()) == (status, {"error": complaint})

@@ -1,20 +1,15 @@
-"""Writing streams: one send for everything that is there, and envelopes that cost a token little more than its own text.
+"""Writing streams: one send an event, and envelopes that cost a token little more than its own text.
 
-A stream's events come from a service as an iterator. The writer takes all that is ready without waiting, renders it, sends
-it once, and waits. A client that reads slowly makes `send` wait, and so the iterator behind it.
+A client that reads slowly makes `send` wait, and so the iterator behind it; what the engine says meanwhile is one event then.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from typing import Final, TypeVar
 
 import msgspec
 
-from corral.core.aio import Ready, begin
-
 E = TypeVar("E")
 
-MAX_JOINED: Final = 64  # events in one send; more would keep the first of them waiting
 _MARK: Final = "\ue000mark\ue000"  # private use: model names and our own words cannot hold it
 
 _LINE_BREAKS: Final = tuple((char.encode(), b"\\u%04x" % ord(char)) for char in "\u0085\u2028\u2029")
@@ -53,32 +48,7 @@ class Envelope:
 async def pump(
     first: E, rest: AsyncIterator[E], render: Callable[[E], bytes], write: Callable[[bytes], Awaitable[None]]
 ) -> None:
-    """Writes every event, those that are ready together in one call. An error comes after all that was before it."""
-    ready = [render(first)]
-    try:
-        while True:
-            step = begin(anext(rest))
-            if isinstance(step, Ready):
-                event = step.value
-                if len(ready) >= MAX_JOINED:
-                    await _flush(ready, write)
-            else:
-                try:
-                    await _flush(ready, write)
-                except BaseException as exc:  # what has begun must end before the iterator may be closed
-                    with suppress(type(exc), StopAsyncIteration):
-                        await step.thrown(exc)
-                    raise
-                event = await step
-            ready.append(render(event))
-    except StopAsyncIteration:
-        pass
-    finally:
-        if ready:
-            await _flush(ready, write)
-
-
-async def _flush(ready: list[bytes], write: Callable[[bytes], Awaitable[None]]) -> None:
-    data = ready[0] if len(ready) == 1 else b"".join(ready)
-    ready.clear()
-    await write(data)
+    """Writes every event as it comes. What queued up in the engine while a write waited comes as one event."""
+    await write(render(first))
+    async for event in rest:
+        await write(render(event))

@@ -1,10 +1,10 @@
 """The few asyncio pieces that are not in asyncio. The one place where tasks are made outside a TaskGroup."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -65,62 +65,3 @@ async def cancelling(work: Coroutine[object, object, T], *, name: str) -> AsyncI
         if not task.done():
             task.cancel()
         await asyncio.wait([task])
-
-
-def begin(work: Awaitable[T]) -> "Begun[T] | Ready[T]":
-    """Runs the work up to its first wait, or to its end, before anybody awaits it; raises what it raises on the way there.
-
-    So a loop can see whether more is there at once, or flush what it holds before it waits. A Begun must be awaited in the
-    task that made it, once; if that task has been cancelled in between, with the cancellation `thrown` in.
-    """
-    steps = work.__await__()
-    try:
-        return Begun(steps, next(steps))
-    except StopIteration as end:
-        return Ready(end.value)
-
-
-class Ready(Generic[T]):
-    """Work that has ended without a wait."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-
-class Begun(Generic[T]):
-    """Work that waits for something."""
-
-    __slots__ = ("_steps", "_waits_for")
-
-    def __init__(self, steps: Generator[Any, Any, T], waits_for: object) -> None:
-        self._steps = steps
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        try:
-            yield self._waits_for
-        except BaseException as exc:  # noqa: BLE001  thrown on to where the work waits: a cancellation, above all
-            return (yield from self._thrown(exc))
-        return (yield from self._steps)
-
-    def _thrown(self, error: BaseException) -> Generator[Any, Any, T]:
-        try:
-            waits_for = self._steps.throw(error)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        return (yield from Begun(self._steps, waits_for).__await__())
-
-    async def thrown(self, error: BaseException) -> T:
-        """Ends the wait with this error and awaits the rest."""
-        return await _Awaited(self._thrown(error))
-
-
-class _Awaited(Generic[T]):
-    def __init__(self, steps: Generator[Any, Any, T]) -> None:
-        self._steps = steps
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self._steps

@@ -62,6 +62,10 @@ class Inference:
         if request.debug_render_only:
             yield _only(Rendered(text))
             return
+        if request.tools:
+            raise NotSupportedError(
+                "tools: this version of Corral does not parse tool calls yet; send the request without tools"
+            )
         async with self._lease(model, options, request) as lease, AsyncExitStack() as stack:
             truncation = None
             try:
@@ -141,10 +145,8 @@ def _check_chat(model: Model, request: ChatRequest) -> None:
     if "completion" not in can:
         raise CapabilityError(f'"{request.model}" does not support chat')
     _check_common(request, can)
-    if request.tools:
-        if "tools" not in can:
-            raise CapabilityError(f"{model.name.full} does not support tools")
-        raise NotSupportedError("tools: this version of Corral does not parse tool calls yet; send the request without tools")
+    if request.tools and "tools" not in can:
+        raise CapabilityError(f"{model.name.full} does not support tools")
     if any(message.images for message in request.messages):
         _refuse_images(request.model, can)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from corral.core.aio import ThreadLimiter
-from corral.core.errors import BadRequestError, ModelNotFoundError
+from corral.core.errors import BadRequestError, ModelNotFoundError, NotFoundError
 from corral.core.types import Message
 from corral.service.modelfile import BARE_TEMPLATE, modelfile_text, parameters_text
 from corral.store import GgufHeader, LongArray, Model, ModelName, Store, Tensor, read_header
@@ -32,7 +32,7 @@ class ShowResult:
 
 
 class ModelService:
-    """The use cases that only look at models, and the one that removes them."""
+    """The use cases that look at models, rename and remove them."""
 
     def __init__(self, store: Store, *, threads: ThreadLimiter | None = None) -> None:
         self._store = store
@@ -69,6 +69,25 @@ class ModelService:
             await self._threads.run(self._store.delete, name)
         except ModelNotFoundError:
             raise ModelNotFoundError(name_text) from None  # as the client spelled it
+
+    async def copy(self, source: str, destination: str) -> None:
+        """Gives the model a second name; nothing but its manifest is copied.
+
+        Raises BadRequestError for a name that is none, NotFoundError, StoreError.
+        """
+        names = []
+        for what, text in (("source", source), ("destination", destination)):
+            try:
+                names.append(ModelName.parse(text))
+            except BadRequestError:
+                raise BadRequestError(f'{what} "{text}" is invalid') from None
+        try:
+            await self._threads.run(self._copy, *names)
+        except ModelNotFoundError:
+            raise NotFoundError(f'model "{source}" not found') from None
+
+    def _copy(self, source: ModelName, destination: ModelName) -> None:
+        self._store.write_manifest(destination, self._store.manifest(source).manifest)
 
     def close(self) -> None:
         self._threads.close()

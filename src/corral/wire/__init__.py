@@ -1,1 +1,1 @@
-"""What crosses a boundary, as msgspec Structs and nothing else. Its modules are imported one by one: `from corral.wire import ollama`."""
+"""What crosses a boundary, as msgspec Structs and nothing else. Import its modules: `from corral.wire import ollama`."""

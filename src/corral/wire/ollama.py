@@ -236,6 +236,11 @@ class DeleteRequest(Request, frozen=True):
     name: OldModelField = None
 
 
+class CopyRequest(Request, frozen=True):
+    source: str | None = None
+    destination: str | None = None
+
+
 class PullRequest(Request, frozen=True):
     model: str | None = None
     name: OldModelField = None

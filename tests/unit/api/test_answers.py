@@ -213,18 +213,6 @@ async def test_a_crash_in_mid_answer_is_the_last_line() -> None:
     assert (call.status, call.lines) == (500, [{"error": "an error was encountered while running the model: unexpected EOF"}])
 
 
-async def test_events_that_are_there_together_are_one_send() -> None:
-    later = asyncio.Event()
-    script = Scripted(Delta(content="a"), Delta(content="b"), later, Delta(content="c"), DONE)
-    call = Call()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(ask(Endpoint(answers.chat(script), OLLAMA), body=b'{"model":"m"}', call=call))
-        await call.has_answer.wait()
-        assert [line["message"]["content"] for line in call.lines] == ["a", "b"]
-        later.set()
-    assert [part.count(b"\n") for part in call.parts] == [2, 2]
-
-
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("before", [(), (Delta(content="a"),)], ids=["waiting", "in mid-answer"])
 async def test_a_client_that_leaves_ends_the_use_case(stream: bool, before: tuple[Event, ...]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from corral.api.stream import MAX_JOINED, Envelope, line, pump
+from corral.api.stream import Envelope, line, pump
 from corral.core.errors import EngineCrashedError
 from corral.wire.ollama import ChatResponse, GenerateResponse, ReplyMessage
 
@@ -49,19 +49,6 @@ class Sink:
         self.writes.append(data.decode())
 
 
-async def spoken(text: str, waits: str = "") -> AsyncIterator[str]:
-    for char in text:
-        if char in waits:
-            await asyncio.sleep(0)
-        yield char
-
-
-async def test_events_that_are_ready_together_are_sent_together() -> None:
-    sink = Sink()
-    await pump("0", spoken("abcdef", waits="cf"), str.encode, sink.write)
-    assert sink.writes == ["0ab", "cde", "f"]
-
-
 async def test_an_event_is_sent_before_the_next_one_is_waited_for() -> None:
     sink, go_on = Sink(), asyncio.Event()
 
@@ -77,12 +64,6 @@ async def test_an_event_is_sent_before_the_next_one_is_waited_for() -> None:
     assert sink.writes == ["a", "b"]
 
 
-async def test_one_send_joins_no_more_than_so_many() -> None:
-    sink = Sink()
-    await pump("x", spoken("x" * (2 * MAX_JOINED)), str.encode, sink.write)
-    assert [len(data) for data in sink.writes] == [MAX_JOINED, MAX_JOINED, 1]
-
-
 async def test_an_error_comes_after_what_was_before_it() -> None:
     sink = Sink()
 
@@ -93,47 +74,6 @@ async def test_an_error_comes_after_what_was_before_it() -> None:
     with pytest.raises(EngineCrashedError):
         await pump("a", events(), str.encode, sink.write)
     assert "".join(sink.writes) == "ab"
-
-
-async def test_a_writer_that_fails_ends_the_source_before_it_is_closed() -> None:
-    closed = []
-
-    async def events() -> AsyncIterator[str]:
-        try:
-            await asyncio.Event().wait()
-            yield "never"
-        finally:
-            await asyncio.sleep(0)
-            closed.append(True)
-
-    async def broken(_data: bytes) -> None:
-        raise ConnectionError
-
-    source = events()
-    with pytest.raises(ConnectionError):
-        await pump("a", source, str.encode, broken)
-    assert closed == [True]
-    with pytest.raises(StopAsyncIteration):
-        await anext(source)
-
-
-async def test_cancelling_a_slow_write_ends_the_source() -> None:
-    sink, closed = Sink(), []
-    sink.free.clear()
-
-    async def events() -> AsyncIterator[str]:
-        try:
-            await asyncio.Event().wait()
-            yield "never"
-        finally:
-            closed.append(True)
-
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(pump("a", events(), str.encode, sink.write))
-        await sink.is_busy.wait()
-        task.cancel()
-    assert closed == [True]
-    assert task.cancelled()
 
 
 async def test_cancelling_a_wait_reaches_the_source() -> None:

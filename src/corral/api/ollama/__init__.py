@@ -80,6 +80,15 @@ def _models(services: "Services") -> Sequence[Operation]:
             request=wire.DeleteRequest,
             content_type="",
         ),
+        Operation(
+            path="/api/copy",
+            methods=("POST",),
+            handler=models.copy(services.models),
+            summary="Give a model a second name",
+            tag="models",
+            request=wire.CopyRequest,
+            content_type="",
+        ),
     ]
 
 
@@ -156,5 +165,5 @@ def _missing() -> Sequence[Operation]:
             tag="later",
             is_documented=False,
         )
-        for path in ("/api/copy", "/api/push", "/api/embed", "/api/embeddings")
+        for path in ("/api/push", "/api/embed", "/api/embeddings")
     ]

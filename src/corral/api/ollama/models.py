@@ -1,4 +1,4 @@
-"""GET /api/tags and /api/ps, POST /api/show, DELETE /api/delete: what models there are, and what is known of one."""
+"""GET /api/tags and /api/ps, POST /api/show and /api/copy, DELETE /api/delete: the models, and what is known of one."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,6 +15,7 @@ from corral.wire import ollama as wire
 
 _SHOW: Final = RequestDecoder(wire.ShowRequest)
 _DELETE: Final = RequestDecoder(wire.DeleteRequest)
+_COPY: Final = RequestDecoder(wire.CopyRequest)
 _COPILOT: Final = "GitHubCopilotChat/"  # it calls a model by its basename, and so is told the name that it asked with
 
 
@@ -53,6 +54,15 @@ def delete(service: ModelService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
         given = _DELETE.decode(exchange.body)
         await service.delete(_required(given.model or given.name))
+        return Answer(content_type=b"")
+
+    return handle
+
+
+def copy(service: ModelService) -> Handler:
+    async def handle(exchange: Exchange) -> Answer:
+        given = _COPY.decode(exchange.body)
+        await service.copy(given.source or "", given.destination or "")
         return Answer(content_type=b"")
 
     return handle
