@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_PER_CONNECTION = 50
 _COUNT = re.compile(rb'"(?:eval_count|tokens_predicted)":(\d+)')
 
 
@@ -95,16 +96,22 @@ async def at_once(port: int, path: str, bodies: Sequence[Mapping[str, Any]]) -> 
 
 
 async def one_by_one_rate(port: int, path: str, body: Mapping[str, Any], count: int) -> float:
-    """Requests a second, each sent when the one before it is answered, on one connection."""
-    connection = await Connection.open(port)
-    for _ in range(20):
-        await connection.post(path, body)
+    """Requests a second, each sent when the one before it is answered.
+
+    On one connection for 50 requests at a time: some servers close a connection after a hundred.
+    """
+
+    async def some(requests: int) -> None:
+        connection = await Connection.open(port)
+        for _ in range(requests):
+            await connection.post(path, body)
+        connection.close()
+
+    await some(_PER_CONNECTION)
     began_s = time.monotonic()
-    for _ in range(count):
-        await connection.post(path, body)
-    rate = count / (time.monotonic() - began_s)
-    connection.close()
-    return rate
+    for _ in range(count // _PER_CONNECTION):
+        await some(_PER_CONNECTION)
+    return count / (time.monotonic() - began_s)
 
 
 def is_up(port: int, path: str = "/") -> bool:

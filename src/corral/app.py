@@ -91,13 +91,28 @@ class _Server(uvicorn.Server):
 def listen(address: Address) -> socket.socket:
     """A socket that listens on the address. Raises SettingsError where that is not possible, a port in use above all."""
     try:
-        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+        return _listener(address)
     except OSError as exc:
         raise SettingsError(
             f"cannot listen on {address.host}:{address.port}: {exc.strerror or exc}; "
             "is a server running there already? OLLAMA_HOST sets another address"
         ) from exc
+
+
+def _listener(address: Address) -> socket.socket:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, where = found[0]
+    listener = socket.socket(family, kind, protocol)  # asyncio ends Nagle's 40 ms only where the protocol is named
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def serve(settings: Settings) -> None:

@@ -23,6 +23,11 @@ def code_of(error: Exception) -> str:
     return error.code if isinstance(error, CorralError) else CorralError.code
 
 
+def retry_after_s(error: Exception) -> int:
+    """When it is worth trying again, in seconds; 0: nobody knows."""
+    return error.retry_after_s if isinstance(error, CorralError) else 0
+
+
 def text_of(error: Exception) -> str:
     """What the user reads. Of our own mistakes nothing but their kind is shown."""
     return str(error) if isinstance(error, CorralError) else f"{_INTERNAL} ({type(error).__name__})"

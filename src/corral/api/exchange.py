@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from corral.api.errors import Dialect, code_of, status_of
+from corral.api.errors import Dialect, code_of, retry_after_s, status_of
 from corral.core.aio import cancelling
 from corral.core.errors import CorralError, RequestCanceledError, RequestTooLargeError
 
@@ -38,6 +38,7 @@ class Answer:
     body: bytes = b""
     status: int = 200
     content_type: bytes = JSON
+    retry_after_s: int = 0  # when to try again; 0 says nothing
 
 
 def json_answer(value: msgspec.Struct | Mapping[str, Any], *, content_type: bytes = JSON) -> Answer:
@@ -111,6 +112,8 @@ class Exchange:
         headers = [(b"content-length", b"%d" % len(answer.body))]
         if answer.content_type:
             headers.append((b"content-type", answer.content_type))
+        if answer.retry_after_s:
+            headers.append((b"retry-after", b"%d" % answer.retry_after_s))
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if self.scope["method"] == "HEAD" else answer.body
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
@@ -122,7 +125,8 @@ class Exchange:
             await self.write(self._dialect.frame(error))
             await self.finish(None)
         else:
-            await self.finish(Answer(self._dialect.body(error), status_of(error), self.error_type))
+            body, wait_s = self._dialect.body(error), retry_after_s(error)
+            await self.finish(Answer(body, status_of(error), self.error_type, wait_s))
 
     @asynccontextmanager
     async def until_gone(self) -> AsyncIterator[None]:

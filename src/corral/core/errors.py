@@ -29,6 +29,7 @@ class CorralError(Exception):
 
     status: int = 500
     code: str = "internal_error"
+    retry_after_s: int = 0  # when it is worth trying again; 0: nobody knows
 
 
 class BadRequestError(CorralError):
@@ -101,6 +102,7 @@ class NotSupportedError(CorralError):
 class QueueFullError(CorralError):
     status = 503
     code = "queue_full"
+    retry_after_s = 1
 
     def __init__(self) -> None:
         super().__init__("server busy, please try again.  maximum pending requests exceeded")

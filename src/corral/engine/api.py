@@ -44,6 +44,11 @@ class Engine(Protocol):
 class Launcher(Protocol):
     """Makes engines of one kind."""
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether models go to a GPU's own memory; false until that is known."""
+        ...
+
     async def launch(self, spec: LoadSpec, on_progress: ProgressCallback) -> Engine:
         """Loads the model. `on_progress` gets 0.0 to 1.0 while weights are read.
 

@@ -91,6 +91,7 @@ class FakeLauncher:
     failure: str = ""
     size_bytes: int = 1_000_000
     n_parallel: int | None = None  # None: as many as the spec wants
+    has_gpu: bool = False
 
     async def launch(self, spec: LoadSpec, on_progress: Callable[[float], None]) -> FakeEngine:
         self.specs.append(spec)

@@ -3,6 +3,7 @@
 An estimate decides only whom to evict and whether to try; the engine itself measures what it took.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -12,6 +13,7 @@ from corral.store import GgufInfo
 
 _KV_BYTES_PER_VALUE: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _COMPUTE_BYTES: Final = 64 << 20  # buffers for one batch, and the process around it
+_UNBOUNDED: Final = 1 << 60
 _CONTEXT_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 DEFAULT_CONTEXT: Final = 4096
 DEFAULT_PARALLEL: Final = 16
@@ -25,10 +27,15 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SystemMemory:
-    """What this machine has free now, within a budget if there is one (0: none)."""
+    """What this machine has free now.
+
+    With a GPU there is no bound: the engine puts on it what fits, and a load that does not fit anywhere fails by itself.
+    """
+
+    has_gpu: Callable[[], bool] = lambda: False
 
     def available_bytes(self) -> int:
-        return int(psutil.virtual_memory().available)
+        return _UNBOUNDED if self.has_gpu() else int(psutil.virtual_memory().available)
 
 
 def padded_context(tokens: int) -> int:

@@ -61,7 +61,7 @@ class Scheduler:
         self._launcher = launcher
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
-        self._memory: Memory = memory or SystemMemory()
+        self._memory: Memory = memory or SystemMemory(lambda: launcher.has_gpu)
         self._runners: dict[ModelName, Runner] = {}
         self._leaving: set[Runner] = set()  # retired, and still finishing requests or closing
         self._room = WaitingRoom(settings.max_queue)

@@ -5,8 +5,8 @@ import pytest
 
 import corral.core.errors
 import corral.core.settings
-from corral.api.errors import OLLAMA, Dialect, code_of, status_of
-from corral.core.errors import BadRequestError, CorralError, ModelNotFoundError
+from corral.api.errors import OLLAMA, Dialect, code_of, retry_after_s, status_of
+from corral.core.errors import BadRequestError, CorralError, ModelNotFoundError, QueueFullError, RequestCanceledError
 
 assert corral.core.settings  # its errors belong to the tree
 
@@ -38,3 +38,9 @@ def test_our_own_mistakes_show_nothing_of_the_inside() -> None:
 def test_texts_are_ollamas() -> None:
     assert OLLAMA.body(ModelNotFoundError("nope")) == b"""{"error":"model 'nope' not found"}"""
     assert OLLAMA.body(BadRequestError('x "y"')) == rb'{"error":"x \"y\""}'
+
+
+def test_only_a_full_queue_says_when_to_try_again() -> None:
+    assert retry_after_s(QueueFullError()) == 1
+    assert retry_after_s(RequestCanceledError()) == 0
+    assert retry_after_s(ValueError()) == 0

@@ -13,7 +13,7 @@ from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import FromWorker, Hello, Load, Loaded, LoadFailed, Progress
 
 log: Final = logging.getLogger(__name__)
-_REST_S: Final = 0.5  # between a load and the start of the next standby: the load's first answer comes first
+_REST_S: Final = 3.0  # between a load and the start of the next standby, which takes a core for a moment: answers come first
 
 
 class _Standby:
@@ -39,8 +39,9 @@ class _Standby:
 class LlamaCppLauncher:
     """Meets corral.engine.Launcher. `aclose` ends the standby worker; loaded engines are their owners' to close."""
 
-    def __init__(self, *, debug: bool = False) -> None:
+    def __init__(self, *, debug: bool = False, keeps_standby: bool = True) -> None:
         self._debug = debug
+        self._keeps_standby = keeps_standby
         self._standby: _Standby | None = None
         self._starting = asyncio.Lock()
         self._background = Background(lambda error: log.error("worker start failed", exc_info=error))
@@ -74,7 +75,8 @@ class LlamaCppLauncher:
             await worker.aclose()
             raise
         finally:
-            self._background.start(self._stand_by(), name="standby worker")
+            if self._keeps_standby:
+                self._background.start(self._stand_by(), name="standby worker")
         return engine
 
     async def aclose(self) -> None:
