@@ -66,8 +66,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Path, **more: str) -> Iterator[Server]:
-    """A server on a free port, ready; ended with Ctrl-C, and its exit code checked."""
+def serving(home: Path, *, exit_code: int = 0, **more: str) -> Iterator[Server]:
+    """A server on a free port, ready; ended with Ctrl-C if it has not ended yet, and its exit code checked."""
     command = [*CORRAL, "serve"]
     address = f"127.0.0.1:{free_port()}"
     env = environment(home, CORRAL_HOST=address, CORRAL_MODELS=str(home / "models"), **more)
@@ -94,7 +94,7 @@ def serving(home: Path, **more: str) -> Iterator[Server]:
         thread.join()
         if process.stderr:
             process.stderr.close()
-    assert code == 0, "".join(server.log)
+    assert code == exit_code, "".join(server.log)
 
 
 @dataclass(frozen=True, slots=True)
