@@ -6,18 +6,19 @@ prompts: all of the batch while nobody draws, else only so many that the others'
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from corral.core.errors import EngineError
 from corral.core.types import FinishReason, Job
 from corral.engine.llamacpp.generation import Generation
-from corral.engine.llamacpp.slots import SlotTable
+from corral.engine.llamacpp.slots import Place, SlotTable
 from corral.wire.link import Frame, Gain, JobFailed, Overflow, StepFrame
 
 _GAP_S: Final = 0.08  # a prompt may make running streams wait about this long per step
 _LEAST_CHUNK: Final = 32  # tokens of prompts in a step, at least
 _LEARN: Final = 0.3  # weight of the newest measurement of speed
+_ANSWER_ROOM: Final = 256  # tokens of an answer that room is made for when its job begins; more when it needs more
 
 
 class Draws(Protocol):
@@ -30,6 +31,7 @@ class Words(Protocol):
     """The vocabulary, as far as a batcher needs it."""
 
     adds_bos: bool
+    size: int  # token ids are below it
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
@@ -40,13 +42,21 @@ class Batcher:
     """Owns the jobs. `make_sampler` makes what draws a job's tokens; `most` jobs run at once, the others wait in order."""
 
     def __init__(
-        self, slots: SlotTable, words: Words, make_sampler: Callable[[Job], Draws], *, most: int, num_batch: int
+        self,
+        slots: SlotTable,
+        words: Words,
+        make_sampler: Callable[[Job], Draws],
+        *,
+        most: int,
+        num_batch: int,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
         self._words = words
         self._make_sampler = make_sampler
         self._most = most
         self._num_batch = num_batch
+        self._now_s = now_s
         self._waiting: deque[Generation] = deque()
         self._running: OrderedDict[int, Generation] = OrderedDict()
         self._samplers: dict[int, Draws] = {}
@@ -58,6 +68,9 @@ class Batcher:
 
     def submit(self, job_id: int, job: Job) -> Frame | None:
         """Takes a job; gives the frame that refuses it, where it cannot be done."""
+        for token in job.prefix_tokens:
+            if not 0 <= token < self._words.size:
+                return JobFailed(job_id, f"the context has a token {token}, and the model has none of that number")
         begins_text = not job.prefix_tokens
         tokens = [*job.prefix_tokens, *self._words.tokenize(job.prompt, add_special=begins_text)]
         if len(tokens) >= job.num_ctx:
@@ -78,38 +91,70 @@ class Batcher:
 
     def step(self) -> list[Frame]:
         """One engine step: admits who waits, computes one batch, and gives what there is to tell."""
-        self._admit()
+        frames = self._admit()
         gains = self._end_those_without_answer()
+        frames += self._make_room()
         if self._running:
             try:
                 gains += self._compute()
             except EngineError as error:
-                return [*([StepFrame(gains)] if gains else []), *self._fail_all(str(error))]
-        return [StepFrame(gains)] if gains else []
+                frames += self._fail(list(self._running.values()), str(error))
+        return [StepFrame(gains), *frames] if gains else frames
 
     # Joining and leaving
 
-    def _admit(self) -> None:
-        for _ in range(len(self._waiting)):
-            if len(self._running) >= self._most:
-                return
+    def _admit(self) -> list[Frame]:
+        """Lets jobs join in their order; one that waits for a beginning that another computes keeps its turn."""
+        frames: list[Frame] = []
+        passed: list[Generation] = []
+        self._slots.expect(min(self._most, len(self._running) + len(self._waiting)))
+        while self._waiting and len(self._running) < self._most:
             generation = self._waiting.popleft()
-            place = self._slots.place(generation.tokens)
-            if place is None:
-                self._waiting.append(generation)
+            try:
+                place = self._slots.place(generation.tokens, room=self._room(generation))
+            except EngineError as error:
+                frames.append(JobFailed(generation.job_id, str(error)))
                 continue
-            generation.begin(place.slot, place.reused)
-            self._refresh_after_growth()
-            sampler = self._make_sampler(generation.job)
-            sampler.see(generation.tokens)
-            self._samplers[generation.job_id] = sampler
-            self._running[generation.job_id] = generation
+            if place is None:
+                passed.append(generation)
+            else:
+                self._begin(generation, place)
+        self._waiting.extendleft(reversed(passed))
         if not self._waiting:
             self._slots.forget_copies()
+        self._notice_losses()
+        return frames
 
-    def _refresh_after_growth(self) -> None:
-        for other in self._running.values():
-            other.computed = min(other.computed, self._slots.held(other.slot))
+    def _begin(self, generation: Generation, place: Place) -> None:
+        generation.begin(place.slot, place.reused)
+        sampler = self._make_sampler(generation.job)
+        sampler.see(generation.tokens)
+        self._samplers[generation.job_id] = sampler
+        self._running[generation.job_id] = generation
+
+    def _room(self, generation: Generation) -> int:
+        """Cells for the prompt and the beginning of its answer."""
+        return min(generation.job.num_ctx, generation.prompt_tokens + min(generation.limit, _ANSWER_ROOM))
+
+    def _make_room(self) -> list[Frame]:
+        """Keeps the running jobs' slots together, and large enough for their next tokens."""
+        if moved := self._slots.gather():
+            old, new = moved
+            next(g for g in self._running.values() if g.slot == old).slot = new
+        most = max((g.computed for g in self._running.values()), default=0)
+        frames: list[Frame] = []
+        try:
+            self._slots.reserve(most + 1)
+        except EngineError as error:
+            cells = self._slots.context.cells
+            frames = self._fail([g for g in self._running.values() if g.computed >= cells], str(error))
+        self._notice_losses()
+        return frames
+
+    def _notice_losses(self) -> None:
+        """A sequence that was lost when memory grew is computed again."""
+        for generation in self._running.values():
+            generation.computed = min(generation.computed, self._slots.held(generation.slot))
 
     def _end_those_without_answer(self) -> list[Gain]:
         ended = [g for g in self._running.values() if not g.limit and not g.missing]
@@ -118,18 +163,19 @@ class Batcher:
     def _leave(self, generation: Generation) -> None:
         del self._running[generation.job_id]
         self._samplers.pop(generation.job_id).close()
-        self._slots.park(generation.slot, generation.tokens[: generation.computed])
+        done = generation.tokens[: generation.computed]
+        self._slots.park(generation.slot, done, prompt_tokens=generation.prompt_tokens)
 
     def _end(self, generation: Generation, shown: str, reason: FinishReason) -> Gain:
         self._leave(generation)
         return Gain(generation.job_id, shown, generation.finish(reason))
 
-    def _fail_all(self, reason: str) -> list[Frame]:
-        failed = list(self._running.values())
-        for generation in failed:
+    def _fail(self, generations: Sequence[Generation], reason: str) -> list[Frame]:
+        """These jobs cannot go on, and what they have computed is not to be trusted."""
+        for generation in generations:
             self._slots.spoil(generation.slot)
             self._leave(generation)
-        return [JobFailed(generation.job_id, reason) for generation in failed]
+        return [JobFailed(generation.job_id, reason) for generation in generations]
 
     # Computing
 
@@ -137,18 +183,18 @@ class Batcher:
         context: Any = self._slots.context
         drawing = [
             (g, context.add(g.slot, g.tokens[-1:], g.computed, wants_logits=True))
-            for g in self._running.values()
+            for g in sorted(self._running.values(), key=lambda g: g.slot)
             if not g.missing
         ]
         chunk = self._add_prompts(context, is_shared=bool(drawing))
-        began_s = time.monotonic()
+        began_s = self._now_s()
         context.decode()
         if chunk:
-            self._learn(chunk + len(drawing), time.monotonic() - began_s)
+            self._learn(chunk + len(drawing), self._now_s() - began_s)
         gains: list[Gain] = []
         for generation, index in drawing:
             generation.computed += 1
-            token = self._samplers[generation.job_id].draw(context.pointer, index)
+            token = self._samplers[generation.job_id].draw(context, index)
             if gain := self._draw(generation, token):
                 gains.append(gain)
         return gains

@@ -1,12 +1,13 @@
-"""llama.cpp's C API as a few Python objects: a model, its vocabulary, a context with sequences.
+"""llama.cpp's C API as a few Python objects: its log, a model, its vocabulary.
 
-The only module, with `sampling` and `devices`, that touches native code; it runs in a worker process and nowhere else. Every
-object frees what it holds in `close`.
+With `context`, `sampling` and `devices` the only module that touches native code; they run in a worker process and nowhere
+else. What holds native memory frees it in `close`.
 """
 
 import ctypes
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import llama_cpp.llama_cpp as api
@@ -15,7 +16,7 @@ from corral.core.errors import EngineError, ModelLoadError
 
 log: Final = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 256
-_KV_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+KV_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 _BYTES_PER_VALUE: Final = {
     "f32": 4.0,
     "f16": 2.0,
@@ -29,13 +30,18 @@ _BYTES_PER_VALUE: Final = {
 _WARN: Final = 3  # GGML_LOG_LEVEL_WARN
 _CONTINUED: Final = 5  # GGML_LOG_LEVEL_CONT
 _MMAP, _NO_MMAP, _AUTO = 1, 0, -1  # llama_load_mode
+_BUFFER: Final = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size += +([\d.]+) MiB")
 
 
 class NativeLog:
-    """Keeps llama.cpp's last complaints, and passes them on; everything else only when debugging."""
+    """Keeps llama.cpp's last complaints, and passes them on; everything else only when debugging.
+
+    Also hears how large the buffers are that it makes: the C API tells that nowhere else.
+    """
 
     def __init__(self, *, debug: bool) -> None:
         self.complaints: list[str] = []
+        self._buffers: dict[tuple[str, str], int] = {}  # by kind and device, the last one that was made
         self._least = 0 if debug else _WARN
         self._level = 0
         self._callback = api.llama_log_callback(self._take)  # must live as long as llama.cpp may call it
@@ -44,11 +50,17 @@ class NativeLog:
     def _take(self, level: int, text: bytes, _data: Any) -> None:
         self._level = self._level if level == _CONTINUED else level
         line = text.decode(errors="replace").strip()
+        if found := _BUFFER.search(line):
+            self._buffers[found[2], found[1]] = int(float(found[3]) * (1 << 20))
         if not line or self._level < self._least:
             return
         if self._level >= _WARN:
             self.complaints = [*self.complaints[-19:], line]
         log.log(logging.WARNING if self._level >= _WARN else logging.DEBUG, "llama.cpp: %s", line)
+
+    def buffer_bytes(self) -> int:
+        """Everything that llama.cpp has taken for the model and its newest context."""
+        return sum(self._buffers.values())
 
 
 class Vocabulary:
@@ -116,11 +128,13 @@ class Model:
         self.pointer = api.llama_model_load_from_file(path.encode(), params)
         if not self.pointer:
             raise ModelLoadError(f"llama.cpp cannot load {path}")
+        if api.llama_model_has_encoder(self.pointer):
+            raise ModelLoadError("encoder-decoder models are not supported; use a decoder-only model")
         self.vocabulary = Vocabulary(self.pointer)
         self.size_bytes: int = api.llama_model_size(self.pointer)
         self.n_ctx_train: int = api.llama_model_n_ctx_train(self.pointer)
         self.layers: int = api.llama_model_n_layer(self.pointer)
-        self.can_decode: bool = api.llama_model_has_decoder(self.pointer)
+        self.window: int = api.llama_model_n_swa(self.pointer)  # tokens that a layer looks back at most; 0: all
         self.keeps_state: bool = api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer)
         self._adapters = list[Any]()
 
@@ -172,112 +186,4 @@ class Model:
     def close(self) -> None:
         if self.pointer:
             api.llama_model_free(self.pointer)
-            self.pointer = None
-
-
-class Context:
-    """KV memory for `sequences` sequences of `n_ctx` tokens each, and one batch to compute with.
-
-    Each sequence has cells of its own: attention scans its own tokens only, whatever is parked beside it. Positions count
-    from 0. A batch is filled with `add`, computed with `decode`.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        *,
-        sequences: int,
-        n_ctx: int,
-        num_batch: int,
-        threads: int,
-        flash_attention: bool | None,
-        kv_type: str,
-    ) -> None:
-        params = api.llama_context_default_params()
-        params.n_ctx = n_ctx * sequences
-        params.n_batch = num_batch + sequences
-        params.n_ubatch = num_batch + sequences
-        params.n_seq_max = sequences
-        params.n_outputs_max = sequences  # logits are wanted of one token a sequence; room for more costs 200 KB each
-        params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = -1 if flash_attention is None else int(flash_attention)
-        params.type_k = params.type_v = _KV_TYPES.get(kv_type, 1)
-        params.kv_unified = False
-        params.swa_full = True
-        params.no_perf = True
-        self.pointer = api.llama_init_from_model(model.pointer, params)
-        if not self.pointer:
-            raise ModelLoadError(f"llama.cpp cannot make a context of {sequences} sequences of {n_ctx} tokens")
-        model.apply_adapters(self.pointer)
-        self.sequences = sequences
-        self.n_ctx: int = api.llama_n_ctx_seq(self.pointer)
-        self.batch_size = num_batch + sequences
-        self._memory = api.llama_get_memory(self.pointer)
-        self.can_shift: bool = api.llama_memory_can_shift(self._memory)
-        self._batch = api.llama_batch_init(self.batch_size, 0, 1)
-        self._used = 0
-
-    # One step
-
-    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
-        """Puts tokens of one sequence into the batch; with `wants_logits`, gives the index of the last one's logits."""
-        batch, at = self._batch, self._used
-        for offset, token in enumerate(tokens):
-            index = at + offset
-            batch.token[index] = token
-            batch.pos[index] = position + offset
-            batch.n_seq_id[index] = 1
-            batch.seq_id[index][0] = sequence
-            batch.logits[index] = 0
-        self._used = at + len(tokens)
-        if wants_logits:
-            batch.logits[self._used - 1] = 1
-        return self._used - 1
-
-    def decode(self) -> None:
-        """Computes the batch and empties it. Raises EngineError where llama.cpp fails."""
-        self._batch.n_tokens, self._used = self._used, 0
-        status = api.llama_decode(self.pointer, self._batch)
-        if status:
-            raise EngineError(
-                f"llama.cpp could not compute a batch of {self._batch.n_tokens} tokens: llama_decode gave {status}"
-            )
-        api.llama_synchronize(self.pointer)
-
-    # Sequences
-
-    def cut(self, sequence: int, begin: int) -> bool:
-        """Forgets the sequence from a position on; false where this memory cannot, and nothing changes."""
-        return bool(api.llama_memory_seq_rm(self._memory, sequence, begin, -1))
-
-    def forget(self, sequence: int) -> None:
-        api.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-
-    def shift(self, sequence: int, begin: int, end: int, used: int) -> bool:
-        """Drops the positions from `begin` to `end` and moves what follows down; false where this memory cannot."""
-        if not self.can_shift or not api.llama_memory_seq_rm(self._memory, sequence, begin, end):
-            return False
-        api.llama_memory_seq_add(self._memory, sequence, end, used, begin - end)
-        return True
-
-    def save(self, sequence: int) -> ctypes.Array[ctypes.c_uint8]:
-        """The whole state of a sequence, as bytes that `restore` takes."""
-        size = api.llama_state_seq_get_size(self.pointer, sequence)
-        buffer: ctypes.Array[ctypes.c_uint8] = (ctypes.c_uint8 * size)()
-        if api.llama_state_seq_get_data(self.pointer, buffer, size, sequence) != size:
-            raise EngineError(f"llama.cpp could not save sequence {sequence}")
-        return buffer
-
-    def restore(self, sequence: int, state: ctypes.Array[ctypes.c_uint8]) -> bool:
-        """Replaces a sequence by a saved one; false where llama.cpp refuses it, and the sequence is empty then."""
-        self.forget(sequence)
-        if api.llama_state_seq_set_data(self.pointer, state, len(state), sequence):
-            return True
-        self.forget(sequence)
-        return False
-
-    def close(self) -> None:
-        if self.pointer:
-            api.llama_batch_free(self._batch)
-            api.llama_free(self.pointer)
             self.pointer = None

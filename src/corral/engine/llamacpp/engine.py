@@ -51,8 +51,9 @@ class _Stream:
             text, self._text, self._size = "".join(self._text), [], 0
             if self._error and not text:
                 raise self._error
-            yield Step(text, self._finish)
-            if self._finish:
+            finish = self._finish  # a later one may come while the reader is busy with this step
+            yield Step(text, finish)
+            if finish:
                 return
             if self._error:
                 self._news.set()

@@ -60,7 +60,7 @@ class Generation:
     def kept_at_front(self, *, adds_bos: bool) -> int:
         """Tokens that a shift of the full context leaves alone."""
         wanted = self.prompt_tokens if self.job.num_keep < 0 else self.job.num_keep + adds_bos
-        return min(wanted, self.prompt_tokens, self.job.num_ctx - 4)
+        return max(0, min(wanted, self.prompt_tokens, self.job.num_ctx - 4))
 
     def drop(self, begin: int, end: int) -> None:
         """Those computed tokens are gone from the context."""

@@ -55,14 +55,14 @@ class LlamaCppLauncher:
     async def devices(self) -> tuple[str, ...]:
         async with self._starting:
             standby = self._standby = await self._ready()
-        return (await standby.hello).devices
+        return (await asyncio.shield(standby.hello)).devices
 
     async def launch(self, spec: LoadSpec, on_progress: ProgressCallback) -> LlamaCppEngine:
         async with self._starting:
             standby, self._standby = await self._ready(), None
         worker = standby.worker
         try:
-            await standby.hello
+            await asyncio.shield(standby.hello)  # a caller that is cancelled leaves it to the others who wait
             info = await _load(worker, spec, on_progress)
             engine = LlamaCppEngine(worker, info)
             if not worker.is_alive:

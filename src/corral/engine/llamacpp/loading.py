@@ -1,6 +1,7 @@
 """Loading a model in a worker: from a LoadSpec to something that takes jobs, sized for this machine. Worker side."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,20 @@ import psutil
 from corral.core.errors import ModelLoadError
 from corral.core.types import EngineInfo, Job, LoadSpec
 from corral.engine.llamacpp.batcher import Batcher
-from corral.engine.llamacpp.binding import Context, Model, NativeLog
+from corral.engine.llamacpp.binding import KV_TYPES, Model, NativeLog
+from corral.engine.llamacpp.context import Context, ContextSettings
 from corral.engine.llamacpp.devices import Device, devices
+from corral.engine.llamacpp.memory import KvMemory
 from corral.engine.llamacpp.sampling import Sampler
 from corral.engine.llamacpp.slots import SlotTable
 
-_FIRST_SEQUENCES: Final = 2  # a context for one conversation and the next; it grows when more come
+_TINY_BYTES: Final = 16 << 20
+_FIRST_SEQUENCES: Final = 2  # room for one conversation and the next, to be quick; it grows when more is wanted
+_FIRST_CELLS: Final = 1024
+_CELLS_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 _KV_SHARE: Final = 0.5  # of the free memory may go to KV cells
 _GPU_SHARE: Final = 0.9  # of a GPU's free memory may go to weights and KV cells
+_NAME_BEFORE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
 _COMPUTE_BYTES: Final = 256 << 20
 
 
@@ -29,10 +36,10 @@ class LoadedModel:
     model: Model
     slots: SlotTable
     batcher: Batcher
-    _spec: LoadSpec
-    _sequence_bytes: int
-    _vram_before: int
+    n_ctx: int
     most: int
+    _log: NativeLog
+    _vram_before: int
 
     def info(self) -> EngineInfo:
         context = self.slots.context
@@ -40,10 +47,10 @@ class LoadedModel:
         found = devices()
         vram = max(0, self._vram_before - _vram_free(found))
         return EngineInfo(
-            n_ctx=context.n_ctx,
+            n_ctx=self.n_ctx,
             n_ctx_train=self.model.n_ctx_train,
             n_parallel=self.most,
-            size_bytes=max(self.model.size_bytes + context.sequences * self._sequence_bytes, vram),
+            size_bytes=max(self._log.buffer_bytes(), self.model.size_bytes, vram),
             vram_bytes=vram,
             can_shift=context.can_shift,
             devices=tuple(map(str, found)),
@@ -71,39 +78,43 @@ def load(spec: LoadSpec, log: NativeLog, on_progress: Callable[[float], None]) -
         )
         for adapter in spec.adapter_paths:
             model.add_adapter(adapter)
-        return _with_context(model, spec, vram_before)
+        return _with_context(model, spec, log, vram_before)
     except ModelLoadError as error:
-        raise ModelLoadError("; ".join(_reasons(log.complaints)) or str(error)) from error
+        raise ModelLoadError(f"cannot load {path}: {'; '.join(_reasons(log.complaints)) or error}") from error
 
 
-def _with_context(model: Model, spec: LoadSpec, vram_before: int) -> LoadedModel:
-    threads = spec.num_thread or _cores()
-    num_batch = max(1, min(spec.num_batch, spec.n_ctx))
+def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int) -> LoadedModel:
+    if spec.kv_cache_type not in KV_TYPES:
+        raise ModelLoadError(f"unknown KV cache type {spec.kv_cache_type!r}; use one of {', '.join(KV_TYPES)}")
+    n_ctx = -(-spec.n_ctx // _CELLS_STEP) * _CELLS_STEP
+    settings = ContextSettings(
+        num_batch=max(1, min(spec.num_batch, n_ctx)),
+        threads=spec.num_thread or _threads(model.size_bytes),
+        flash_attention=spec.flash_attention,
+        kv_type=spec.kv_cache_type,
+    )
 
-    def make_context(sequences: int) -> Context:
-        return Context(
-            model,
-            sequences=sequences,
-            n_ctx=spec.n_ctx,
-            num_batch=num_batch,
-            threads=threads,
-            flash_attention=spec.flash_attention,
-            kv_type=spec.kv_cache_type,
-        )
+    def make_context(sequences: int, cells: int) -> Context:
+        return Context(model, settings, sequences=sequences, cells=cells)
 
-    sequence_bytes = int(model.kv_bytes_per_token(spec.kv_cache_type) * spec.n_ctx)
-    most = _most_sequences(spec.n_parallel, sequence_bytes)
-    slots = SlotTable(make_context, first=min(_FIRST_SEQUENCES, most), most=most, can_drop=not model.keeps_state)
+    most = _most_sequences(spec.n_parallel, int(model.kv_bytes_per_token(spec.kv_cache_type) * n_ctx))
+    memory = KvMemory(make_context, sequences=_FIRST_SEQUENCES, cells=_FIRST_CELLS, most_sequences=most, most_cells=n_ctx)
+    slots = SlotTable(memory, can_drop=not model.keeps_state)
 
     def make_sampler(job: Job) -> Sampler:
         return Sampler(job.sampling, vocabulary_size=model.vocabulary.size, num_ctx=job.num_ctx)
 
-    batcher = Batcher(slots, model.vocabulary, make_sampler, most=most, num_batch=num_batch)
-    return LoadedModel(model, slots, batcher, spec, sequence_bytes, vram_before, most)
+    batcher = Batcher(slots, model.vocabulary, make_sampler, most=most, num_batch=settings.num_batch)
+    return LoadedModel(model, slots, batcher, n_ctx, most, log, vram_before)
 
 
-def _cores() -> int:
-    """Physical cores that this process may use: a second thread on one core only makes the others wait for it."""
+def _threads(weights_bytes: int) -> int:
+    """One thread for a model so small that two would wait for each other longer than they compute, else one a core.
+
+    Only physical cores that this process may use count: a second thread on one core makes the others wait for it.
+    """
+    if weights_bytes < _TINY_BYTES:
+        return 1
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed))
@@ -134,8 +145,7 @@ def _reasons(complaints: list[str]) -> list[str]:
     """llama.cpp's complaints without the names of its functions, each once."""
     seen: dict[str, None] = {}
     for line in complaints:
-        text = line.split(": ", 1)[1] if line.split(":", 1)[0].replace("_", "").isalnum() and ": " in line else line
-        text = text.removeprefix("error loading model: ").strip()
+        text = _NAME_BEFORE.sub("", line.strip())
         if text and not text.startswith(("failed to load model", "exiting", "end")):
             seen[text] = None
     return list(seen)[-3:]

@@ -19,6 +19,9 @@ from corral.wire.link import Frame, FrameSplitter, FromWorker, encode
 log: Final = logging.getLogger(__name__)
 _KEPT_LINES: Final = 20
 _END_S: Final = 2.0
+# llama.cpp's threads meet at a barrier hundreds of times a token. libgomp lets them spin there for milliseconds, which stalls
+# everything when other processes want the cores too; so few turns cost nothing on a quiet machine. The user's setting wins.
+_THREADING: Final = {"GOMP_SPINCOUNT": "500"}
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -59,7 +62,7 @@ class WorkerProcess(asyncio.Protocol):
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=_THREADING | os.environ,
             )
         worker._background.start(worker._listen(), name="worker stderr")
         ours.setblocking(False)

@@ -82,6 +82,14 @@ class RadixTree(Generic[K]):
                 return
             node, rest = child, rest[len(child.run) :]
 
+    def swap(self, a: K, b: K) -> None:
+        """Each of the two keys holds what the other held, if anything."""
+        ours, theirs = self._tokens.get(a), self._tokens.get(b)
+        for key, tokens in ((a, theirs), (b, ours)):
+            self.remove(key)
+            if tokens is not None:
+                self.put(key, tokens)
+
     def longest(self, tokens: Sequence[int]) -> tuple[int, frozenset[K]]:
         """The length of the longest prefix of `tokens` that any key has, and the keys that have it (none for length 0)."""
         rest, length = tuple(tokens), 0

@@ -2,14 +2,24 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import llama_cpp.llama_cpp as api
+import numpy as np
+import numpy.typing as npt
 
 from corral.core.types import Sampling
 
 _INT32_MAX: Final = 2**31 - 1
 _UINT32: Final = 2**32
+
+
+class Logits(Protocol):
+    """Where the logits of a batch are."""
+
+    pointer: Any
+
+    def logits(self, index: int) -> npt.NDArray[np.float32]: ...
 
 
 class Sampler:
@@ -24,6 +34,7 @@ class Sampler:
         self._has_penalties = self._last_n > 0 and (
             sampling.repeat_penalty not in (0.0, 1.0) or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
         )
+        self._is_greedy = sampling.temperature <= 0 and not self._has_penalties
         for step in self._steps(sampling, vocabulary_size):
             api.llama_sampler_chain_add(self._chain, step)
 
@@ -57,9 +68,11 @@ class Sampler:
             for token in prompt[-self._last_n :]:
                 api.llama_sampler_accept(self._chain, token)
 
-    def draw(self, context: Any, index: int) -> int:
+    def draw(self, context: Logits, index: int) -> int:
         """The next token, from the logits of that index of the last batch."""
-        return int(api.llama_sampler_sample(self._chain, context, index))
+        if self._is_greedy:
+            return int(context.logits(index).argmax())
+        return int(api.llama_sampler_sample(self._chain, context.pointer, index))
 
     def close(self) -> None:
         if self._chain:

@@ -1,38 +1,29 @@
-"""Where sequences live in KV memory, and what of their tokens can be used again.
+"""Which sequence computes in which slot of KV memory, and what of their tokens can be used again.
 
 A slot is one sequence of the context. It is running (a job computes in it), parked (its job is over, its tokens are kept for
-the next prompt that begins alike) or free. A new prompt goes on in a parked slot whose tokens it continues, or in a copy of
-a slot, parked or running, that holds a longer beginning of it than it would be quick to compute. The context grows as more
-sequences are wanted, up to `most`; then the parked slot that was used longest ago is given up.
+the next prompt that begins alike) or free. A new prompt goes on in a parked slot whose conversation it continues, or in a
+copy of a slot, parked or running, that holds a longer beginning of it than it would be quick to compute. When no slot is
+free, memory grows; when it may not, the parked slot that was used longest ago is given up.
 
 The last token of a prompt is never reused: it is computed again, alone, to get its logits. So a prompt gives the same
 logits whether its beginning was cached or just computed.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from corral.core.errors import ModelLoadError
+from corral.core.errors import EngineError
+from corral.engine.llamacpp.memory import KvContext, KvMemory
 from corral.engine.llamacpp.radix import RadixTree
 
 _COPY_MIN: Final = 32  # tokens that are worth a copy of a sequence
 _WAIT_MIN: Final = 64  # tokens that another job is computing just now and that are worth waiting for
-_TAIL_MAX: Final = 256  # tokens behind a shared beginning that may be lost without asking whether a copy is possible
-_GROWTH: Final = 4
-
-
-class KvContext(Protocol):
-    """What a slot table needs of a context."""
-
-    sequences: int
-
-    def cut(self, sequence: int, begin: int) -> bool: ...
-    def forget(self, sequence: int) -> None: ...
-    def save(self, sequence: int) -> Any: ...
-    def restore(self, sequence: int, state: Any) -> bool: ...
-    def close(self) -> None: ...
+_PARK_MIN: Final = 64  # tokens that are worth more memory, so that a new conversation does not replace them
+_TAIL_MAX: Final = 32  # tokens behind a shared beginning that are given up rather than copying it
+_PARK_GROWTH: Final = 4  # memory grows to so many slots for the sake of parked ones; beyond that only for running ones
+_PATIENCE: Final = 8  # steps that a gap between running slots may last
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +34,65 @@ class Place:
     reused: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Donor:
+    slot: int
+    shared: int  # tokens of the prompt that it holds
+
+
 class SlotTable:
     """`can_drop`: this memory can forget the end of a sequence; without that only whole sequences are continued."""
 
-    def __init__(self, make_context: Callable[[int], KvContext], *, first: int, most: int, can_drop: bool) -> None:
-        self._make_context = make_context
-        self._most = most
+    def __init__(self, memory: KvMemory, *, can_drop: bool) -> None:
+        self._memory = memory
         self._can_drop = can_drop
-        self.context = make_context(min(first, most))
         self._tree: RadixTree[int] = RadixTree()
         self._held: dict[int, int] = {}  # tokens computed, of running and parked slots
-        self._parked: OrderedDict[int, None] = OrderedDict()  # used longest ago first
-        self._free = list(range(self.context.sequences))
-        self._saved: tuple[int, int, Any] | None = None  # the last copied slot, its tokens, its state: for many copies in a row
+        self._parked: OrderedDict[int, int] = OrderedDict()  # used longest ago first; with the length of their prompts
+        self._copied: tuple[int, int, Any] | None = (
+            None  # the last copied slot, its tokens, its state: for many copies in a row
+        )
+        self._steps_with_gap = 0
 
-    def place(self, tokens: Sequence[int]) -> Place | None:
-        """A slot for this prompt, running from now on; None when it should wait for a beginning that is being computed.
+    @property
+    def context(self) -> KvContext:
+        return self._memory.context
 
-        At most `most` slots run at once; the caller sees to that.
+    def place(self, tokens: Sequence[int], *, room: int) -> Place | None:
+        """A slot for this prompt with cells for `room` tokens, running from now on.
+
+        None when it should wait: for a beginning that is being computed, or for a slot. Raises EngineError when there is no
+        memory for so many tokens.
         """
-        length, holders = self._tree.longest(tokens[:-1])
-        usable = {slot: min(length, self._held[slot]) for slot in holders}
-        if not self._can_drop:
-            usable = {slot: size for slot, size in usable.items() if size == self._held[slot]}
-        donor = max(usable, key=lambda slot: (usable[slot], slot in self._parked), default=None)
-        reused = usable[donor] if donor is not None else 0
-        if self._can_drop and any(length - reused >= _WAIT_MIN for slot in holders if slot not in self._parked):
+        self.reserve(room)
+        donor, is_wait_worth = self._donor(tokens)
+        if is_wait_worth:
             return None
-        slot, reused = self._slot_with(donor, reused)
+        if donor and self._is_continued(donor):
+            slot, reused = donor.slot, self._kept(donor.slot, donor.shared)
+        elif place := self._new_slot(donor, tokens):
+            slot, reused = place
+        else:
+            return None
+        self._forget_copy_of(slot)
         self._parked.pop(slot, None)
         self._held[slot] = reused
         self._tree.put(slot, tokens)
         return Place(slot, reused)
+
+    def expect(self, jobs: int) -> None:
+        """Makes room for so many running slots at once, if there is memory for it, so that memory need not grow one by one."""
+        if jobs > self.context.sequences:
+            self._grow(sequences=jobs)
+
+    def reserve(self, cells: int) -> None:
+        """Makes every slot able to hold as many tokens. Raises EngineError when there is no memory for it."""
+        if cells > self.context.cells:
+            self._grow(cells=cells)
+        if cells > self.context.cells:
+            raise EngineError(
+                f"not enough memory for a context of {cells} tokens; lower num_ctx or send fewer requests at once"
+            )
 
     def computed(self, slot: int, count: int) -> None:
         """The slot's first `count` tokens are in KV memory now."""
@@ -84,94 +102,160 @@ class SlotTable:
         """What the slot holds is not a beginning of anything any more."""
         self._tree.remove(slot)
 
-    def park(self, slot: int, tokens: Sequence[int]) -> None:
+    def park(self, slot: int, tokens: Sequence[int], *, prompt_tokens: int) -> None:
         """The slot's job is over; these tokens are in KV memory."""
         if slot in self._tree and tokens:
             self._tree.put(slot, tokens)
             self._held[slot] = len(tokens)
-            self._parked[slot] = None
+            self._parked[slot] = min(prompt_tokens, len(tokens))
         else:
             self._release(slot)
 
     def held(self, slot: int) -> int:
+        """Tokens of a running slot that are computed; fewer than before when memory has grown and lost them."""
         return self._held[slot]
 
+    def forget_copies(self) -> None:
+        """Gives the memory of the last copy back; for when no more prompts wait."""
+        self._copied = None
+
     def close(self) -> None:
-        self.context.close()
+        self._memory.close()
 
     # Finding a slot
 
-    def _slot_with(self, donor: int | None, reused: int) -> tuple[int, int]:
-        """A slot that holds the first `reused` tokens of the donor, or fewer."""
-        if donor is None:
-            return self._empty(spare=None), 0
-        is_parked = donor in self._parked
-        tail = self._held[donor] - reused
-        is_mostly_wanted = tail <= max(_TAIL_MAX, reused // 2)
-        if is_parked and is_mostly_wanted:
-            return donor, self._kept(donor, reused)
-        if reused >= _COPY_MIN:
-            slot = self._empty(spare=donor)
-            if self._held.get(donor, 0) < reused:  # lost while the context grew
-                return slot, 0
-            return slot, self._kept(donor, reused) if slot == donor else self._copied(donor, slot, reused)
-        return self._empty(spare=None), 0
+    def _donor(self, tokens: Sequence[int]) -> tuple[_Donor | None, bool]:
+        """Who holds most of the prompt, and whether somebody is about to hold so much more that it is worth waiting for."""
+        length, holders = self._tree.longest(tokens[:-1])
+        shared = {slot: min(length, self._held[slot]) for slot in holders}
+        if not self._can_drop:
+            shared = {slot: size for slot, size in shared.items() if size == self._held[slot]}
+        best = max(shared, key=lambda slot: (shared[slot], slot in self._parked, self._has_copy_of(slot)), default=None)
+        reused = 0 if best is None else shared[best]
+        is_coming = self._can_drop and any(slot not in self._parked for slot in holders)
+        donor = None if best is None or not reused else _Donor(best, reused)
+        return donor, is_coming and length - reused >= _WAIT_MIN
+
+    def _is_continued(self, donor: _Donor) -> bool:
+        """Is the prompt what comes after the donor's conversation, or the same again, so that no copy need stay behind?"""
+        prompt_tokens = self._parked.get(donor.slot)
+        if prompt_tokens is None:
+            return False
+        return donor.shared >= prompt_tokens - _TAIL_MAX or self._held[donor.slot] - donor.shared <= _TAIL_MAX
+
+    def _new_slot(self, donor: _Donor | None, tokens: Sequence[int]) -> tuple[int, int] | None:
+        """A slot of its own, with a copy of what the donor shares if that is worth it; None where all slots run."""
+        if self._make_free(spare=donor.slot if donor else None):
+            donor, _ = self._donor(tokens)  # memory has grown, and may have lost what there was
+        free = self._free_slots()
+        if not free:
+            is_parked = donor is not None and donor.slot in self._parked
+            return (donor.slot, self._kept(donor.slot, donor.shared)) if donor and is_parked else None
+        running = [slot for slot in self._held if slot not in self._parked]
+        slot = min(free, key=lambda s: (min((abs(s - r) for r in running), default=0), s))
+        if donor and donor.shared >= _COPY_MIN and self._copy(donor.slot, slot):
+            return slot, self._kept(slot, donor.shared)
+        return slot, 0
+
+    def _free_slots(self) -> list[int]:
+        return [slot for slot in range(self.context.sequences) if slot not in self._held]
+
+    def _make_free(self, *, spare: int | None) -> bool:
+        """Sees to it that a slot is free; the parked `spare` is not given up for it. True when memory has grown."""
+        if self._free_slots():
+            return False
+        sequences = self.context.sequences
+        oldest = next((slot for slot in self._parked if slot != spare), None)
+        may_grow = oldest is None or (sequences < _PARK_GROWTH and self._held[oldest] >= _PARK_MIN)
+        if may_grow:
+            self._grow(sequences=sequences + 1)
+        if oldest is not None and not self._free_slots():
+            self._release(oldest)
+        return self.context.sequences > sequences
 
     def _kept(self, slot: int, count: int) -> int:
+        """Cuts the slot down to `count` tokens; gives how many it holds then."""
         if count < self._held[slot] and not self.context.cut(slot, count):
             self.context.forget(slot)
             return 0
         return count
 
-    def _copied(self, donor: int, slot: int, count: int) -> int:
-        key = (donor, self._held[donor])
-        if self._saved is None or self._saved[:2] != key:
-            self._saved = (*key, self.context.save(donor))
-        if not self.context.restore(slot, self._saved[2]):
-            return 0
-        self._held[slot] = key[1]
-        return self._kept(slot, count)
+    def _copy(self, source: int, target: int) -> bool:
+        held = self._held[source]
+        if not self._has_copy_of(source):
+            try:
+                self._copied = (source, held, self.context.save(source))
+            except EngineError:
+                return False
+        assert self._copied is not None
+        if not self.context.restore(target, self._copied[2]):
+            return False
+        self._held[target] = held
+        return True
 
-    def forget_copies(self) -> None:
-        """Gives the memory of the last copy back; for when no more prompts wait."""
-        self._saved = None
+    def _has_copy_of(self, slot: int) -> bool:
+        return self._copied is not None and self._copied[:2] == (slot, self._held[slot])
 
-    def _empty(self, *, spare: int | None) -> int:
-        """A slot without tokens: a free one, else a new one, else the parked one used longest ago. `spare` comes last."""
-        if not self._free:
-            self._grow()
-        if not self._free:
-            victim = next((slot for slot in self._parked if slot != spare), spare)
-            assert victim is not None, "more jobs run than there are slots"
-            if victim == spare:
-                return victim
-            self._release(victim)
-        return self._free.pop()
+    def _forget_copy_of(self, slot: int) -> None:
+        if self._copied and self._copied[0] == slot:
+            self._copied = None
 
     def _release(self, slot: int) -> None:
+        self._forget_copy_of(slot)
         self.context.forget(slot)
         self._tree.remove(slot)
         self._parked.pop(slot, None)
         self._held.pop(slot, None)
-        self._free.append(slot)
 
-    def _grow(self) -> None:
-        old = self.context
-        wanted = min(self._most, old.sequences * _GROWTH)
-        if wanted == old.sequences:
-            return
+    def _grow(self, *, sequences: int = 0, cells: int = 0) -> None:
+        self._copied = None
+        for slot in self._memory.grow([slot for slot, held in self._held.items() if held], sequences=sequences, cells=cells):
+            if slot in self._parked:
+                self._release(slot)
+            else:
+                self._held[slot] = 0  # its job computes its tokens again
+
+    # Keeping running slots together
+
+    def gather(self) -> tuple[int, int] | None:
+        """Moves a running slot beside the others when a gap between them lasts; gives its old and its new number.
+
+        llama.cpp computes a batch in one piece only where the sequences in it are neighbours.
+        """
+        running = sorted(slot for slot in self._held if slot not in self._parked)
+        if not running or running[-1] - running[0] < len(running):
+            self._steps_with_gap = 0
+            return None
+        self._steps_with_gap += 1
+        if self._steps_with_gap < _PATIENCE:
+            return None
+        size = len(running)
+        best = max(running, key=lambda begin: sum(begin <= slot < begin + size for slot in running))
+        begin = min(best, self.context.sequences - size)
+        outside = next(slot for slot in running if not begin <= slot < begin + size)
+        hole = next(slot for slot in range(begin, begin + size) if slot not in running)
+        return (outside, hole) if self._swap(outside, hole) else None
+
+    def _swap(self, running: int, other: int) -> bool:
+        """The running slot moves to the other's place; what is parked there moves the other way."""
+        self._copied = None
+        context = self.context
         try:
-            new = self._make_context(wanted)
-        except ModelLoadError:  # no memory for more: this is all there is
-            self._most = old.sequences
-            return
-        for slot in list(self._held):
-            if not self._held[slot] or not new.restore(slot, old.save(slot)):
-                self._held[slot] = 0  # a running job computes its tokens again
-                if slot in self._parked:
-                    self._tree.remove(slot)
-                    del self._parked[slot], self._held[slot]
-        old.close()
-        self.context = new
-        self._saved = None
-        self._free = [slot for slot in range(wanted) if slot not in self._held]
+            state = context.save(running) if self._held[running] else None
+            parked = context.save(other) if other in self._parked else None
+        except EngineError:
+            return False
+        context.forget(running)
+        self._held[other], held_there = self._held[running], self._held.pop(other, 0)
+        if state is None or not context.restore(other, state):
+            context.forget(other)
+            self._held[other] = 0
+        del self._held[running]
+        self._tree.swap(running, other)
+        prompt_tokens = self._parked.pop(other, 0)
+        if parked is not None:
+            if context.restore(running, parked):
+                self._held[running], self._parked[running] = held_there, prompt_tokens
+            else:
+                self._release(running)
+        return True

@@ -89,9 +89,9 @@ class Worker:
                 self._step(self._loaded)
 
     def _step(self, loaded: LoadedModel) -> None:
-        sequences = loaded.slots.context.sequences
+        context = loaded.slots.context
         frames: Sequence[Frame] = loaded.batcher.step()
-        if loaded.slots.context.sequences != sequences:
+        if loaded.slots.context is not context:
             frames = [*frames, Loaded(loaded.info())]  # it has grown
         if frames:
             self._link.send(*frames)

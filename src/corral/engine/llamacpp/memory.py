@@ -1,0 +1,98 @@
+"""KV memory that grows with what is wanted of it: sequences, and cells that each of them has.
+
+llama.cpp's context has a fixed size and takes all of its memory at once, so a small one is made first, and a larger one in its
+place when more is needed; what the old one held is carried over as saved states. A sequence whose state cannot be carried
+over is lost, and computed again by whoever needs it.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Protocol
+
+from corral.core.errors import EngineError, ModelLoadError
+
+log: Final = logging.getLogger(__name__)
+_RETRY_S: Final = 30.0
+_STEP: Final = 256  # llama.cpp rounds cells up to a multiple of this
+
+
+class KvContext(Protocol):
+    """What KV memory needs of a llama.cpp context."""
+
+    sequences: int
+    cells: int
+
+    def cut(self, sequence: int, begin: int) -> bool: ...
+    def forget(self, sequence: int) -> None: ...
+    def save(self, sequence: int) -> Any: ...
+    def restore(self, sequence: int, state: Any) -> bool: ...
+    def close(self) -> None: ...
+
+
+MakeContext = Callable[[int, int], KvContext]  # sequences, cells of each
+
+
+class KvMemory:
+    """Owns the context. `most_sequences` and `most_cells` are what it may grow to."""
+
+    def __init__(
+        self,
+        make: MakeContext,
+        *,
+        sequences: int,
+        cells: int,
+        most_sequences: int,
+        most_cells: int,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make = make
+        self._most_sequences = most_sequences
+        self._most_cells = most_cells
+        self._now_s = now_s
+        self._refused = (0, 0.0)  # cells in all that there was no memory for, and until when they are not asked for again
+        self.context = make(min(sequences, most_sequences), min(cells, most_cells))
+
+    def grow(self, held: Collection[int], *, sequences: int = 0, cells: int = 0) -> set[int]:
+        """Makes room for as many sequences and cells, where that may be; gives those of the `held` sequences that were lost.
+
+        It grows to what is wanted, but never by a little: so what grows token by token is carried over a few times only, and
+        no more is taken than that needs, for fresh memory is slow. Without memory for more the context stays as large as it
+        is, and growing so far is not tried again for some time.
+        """
+        old_sequences, old_cells = self.context.sequences, self.context.cells
+        new_sequences = min(_grown(old_sequences, sequences, 2), max(self._most_sequences, old_sequences))
+        new_cells = min(_grown(old_cells, -(-cells // _STEP) * _STEP, 1.5), max(self._most_cells, old_cells))
+        total = new_sequences * new_cells
+        if total == old_sequences * old_cells or self._is_refused(total):
+            return set()
+        states = {sequence: state for sequence in held if (state := self._saved(sequence)) is not None}
+        self.context.close()
+        try:
+            self.context = self._make(new_sequences, new_cells)
+        except ModelLoadError:
+            log.warning("no memory for %d sequences of %d tokens; it stays as it is", new_sequences, new_cells)
+            self._refused = (total, self._now_s() + _RETRY_S)
+            self.context = self._make(old_sequences, old_cells)
+        return {sequence for sequence in held if sequence not in states} | self._lost(states)
+
+    def close(self) -> None:
+        self.context.close()
+
+    def _is_refused(self, total: int) -> bool:
+        refused, until_s = self._refused
+        return 0 < refused <= total and self._now_s() < until_s
+
+    def _saved(self, sequence: int) -> Any | None:
+        try:
+            return self.context.save(sequence)
+        except EngineError:
+            return None
+
+    def _lost(self, states: Mapping[int, Any]) -> set[int]:
+        return {sequence for sequence, state in states.items() if not self.context.restore(sequence, state)}
+
+
+def _grown(old: int, wanted: int, factor: float) -> int:
+    """What there is if that is enough, else what is wanted, and at least `factor` times as much as there is."""
+    return old if wanted <= old else max(wanted, int(old * factor))

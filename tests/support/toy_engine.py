@@ -1,0 +1,275 @@
+"""A model small enough to be its own proof, in a context that records everything: the batcher's and the slots' test bench.
+
+The toy model's next token is a checksum of all tokens that its sequence holds. So one wrong, missing or stale token in KV
+memory gives another answer, and `answer` says without any cache what the right one is.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from corral.core.errors import EngineError, ModelLoadError
+from corral.core.types import Finish, Job
+from corral.engine.llamacpp.batcher import Batcher
+from corral.engine.llamacpp.memory import KvMemory
+from corral.engine.llamacpp.slots import SlotTable
+from corral.wire.link import Frame, JobFailed, Overflow, StepFrame
+
+END: Final = 0
+BOS: Final = 1
+VOCABULARY: Final = 256
+
+
+def next_token(tokens: Sequence[int]) -> int:
+    """A lower-case letter, or in one case of 40 the end of the answer."""
+    mark = zlib.crc32(bytes(tokens))
+    return END if mark % 40 == 0 else ord("a") + mark // 40 % 26
+
+
+@dataclass(slots=True)
+class ToyWords:
+    """A token is an ASCII character."""
+
+    adds_bos: bool = False
+    size: int = VOCABULARY
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        return [BOS] * (add_special and self.adds_bos) + list(text.encode("ascii"))
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+    def ends(self, token: int) -> bool:
+        return token == END
+
+
+@dataclass(slots=True)
+class ToyContext:
+    """KV memory as lists of tokens. Fails the test on whatever llama.cpp would not take: holes, overflow, use after close."""
+
+    sequences: int
+    cells: int
+    num_batch: int = 64
+    can_drop: bool = True
+    cuts: bool = True  # False: it lacks what comes before a cut, and what it keeps is of no use
+    can_shift: bool = True
+    restores: bool = True
+    saves: bool = True
+    failures: int = 0  # so many next batches cannot be computed
+    on_decode: Callable[[], None] = lambda: None
+    kv: dict[int, list[int]] = field(default_factory=dict)
+    batches: list[list[tuple[int, int, int]]] = field(default_factory=list)  # sequence, position, count
+    logits: dict[int, int] = field(default_factory=dict)
+    log: list[tuple[Any, ...]] = field(default_factory=list)
+    is_closed: bool = False
+    _batch: list[tuple[int, int, tuple[int, ...], bool]] = field(default_factory=list)
+
+    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
+        assert tokens
+        assert 0 <= sequence < self.sequences
+        self._batch.append((sequence, position, tuple(tokens), wants_logits))
+        return sum(len(piece) for _, _, piece, _ in self._batch) - 1
+
+    def decode(self) -> None:
+        batch, self._batch = self._batch, []
+        self.batches.append([(sequence, position, len(tokens)) for sequence, position, tokens, _ in batch])
+        assert not self.is_closed
+        assert 0 < sum(len(tokens) for _, _, tokens, _ in batch) <= self.num_batch + self.sequences
+        self.on_decode()
+        self.logits = {}
+        if self.failures:
+            self.failures -= 1
+            raise EngineError("llama_decode gave -3")
+        at = -1
+        for sequence, position, tokens, wants_logits in batch:
+            held = self.kv.setdefault(sequence, [])
+            assert position == len(held), f"a hole in sequence {sequence}: {position} after {len(held)}"
+            held += tokens
+            at += len(tokens)
+            assert len(held) <= self.cells
+            if wants_logits:
+                self.logits[at] = next_token(held)
+
+    def cut(self, sequence: int, begin: int) -> bool:
+        assert not self.is_closed
+        assert begin <= len(self.kv.get(sequence, []))
+        self.log.append(("cut", sequence, begin))
+        if not self.can_drop:
+            return False
+        del self.kv[sequence][begin:]
+        if not self.cuts:
+            self.kv[sequence][:1] = [VOCABULARY - 1]
+        return self.cuts
+
+    def forget(self, sequence: int) -> None:
+        assert not self.is_closed
+        self.kv.pop(sequence, None)
+
+    def shift(self, sequence: int, begin: int, end: int, used: int) -> bool:
+        if not self.can_shift:
+            return False
+        assert 0 <= begin < end <= used == len(self.kv[sequence])
+        self.log.append(("shift", sequence, begin, end))
+        del self.kv[sequence][begin:end]
+        return True
+
+    def save(self, sequence: int) -> list[int]:
+        assert not self.is_closed
+        if not self.saves:
+            raise EngineError(f"llama.cpp could not save sequence {sequence}")
+        self.log.append(("save", sequence, len(self.kv[sequence])))
+        return list(self.kv[sequence])
+
+    def restore(self, sequence: int, state: list[int]) -> bool:
+        assert not self.is_closed
+        self.kv.pop(sequence, None)
+        if not self.restores or len(state) > self.cells:
+            return False
+        self.log.append(("restore", sequence, len(state)))
+        self.kv[sequence] = list(state)
+        return True
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
+@dataclass(slots=True)
+class ToySampler:
+    """Greedy: the context's logits are the token."""
+
+    seen: list[int] = field(default_factory=list)
+    is_closed: bool = False
+
+    def see(self, prompt: list[int]) -> None:
+        self.seen += prompt
+
+    def draw(self, context: Any, index: int) -> int:
+        assert not self.is_closed
+        token: int = context.logits[index]
+        return token
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one job has brought so far."""
+
+    text: str = ""
+    finish: Finish | None = None
+    refusal: Frame | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.finish is not None or self.refusal is not None
+
+
+class Toy:
+    """A batcher on toy contexts, stepped by hand. `memory_for` tokens fit in memory; what is left goes to contexts."""
+
+    def __init__(
+        self,
+        *,
+        first: int = 4,
+        most: int = 4,
+        cells: int = 4096,
+        num_batch: int = 64,
+        memory_for: int = 1_000_000,
+        adds_bos: bool = False,
+        clock_s: Callable[[], float] | None = None,
+        **context: Any,
+    ) -> None:
+        self.made: list[ToyContext] = []
+        self._memory_for = memory_for
+        self._settings = {"num_batch": num_batch, **context}
+        self.words = ToyWords(adds_bos)
+        self.samplers: list[ToySampler] = []
+        memory = KvMemory(self._make_context, sequences=first, cells=cells, most_sequences=most, most_cells=4096)
+        self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)))
+        clock = {"now_s": clock_s} if clock_s else {}
+        self.batcher = Batcher(self.slots, self.words, self._make_sampler, most=most, num_batch=num_batch, **clock)
+        self.outcomes: dict[int, Outcome] = {}
+
+    @property
+    def context(self) -> ToyContext:
+        assert self.slots.context is self.made[-1]
+        return self.made[-1]
+
+    def submit(self, prompt: str, *, num_ctx: int = 1000, **more: Any) -> int:
+        number = len(self.outcomes) + 1
+        self.outcomes[number] = Outcome()
+        if refusal := self.batcher.submit(number, Job(prompt=prompt, num_ctx=num_ctx, **more)):
+            self.outcomes[number].refusal = refusal
+        return number
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            for frame in self.batcher.step():
+                self._take(frame)
+
+    def finish(self) -> None:
+        """Steps until nothing is left to do."""
+        for _ in range(20_000):
+            if not self.batcher.has_work:
+                break
+            self.step()
+        assert not self.batcher.has_work
+        assert all(sampler.is_closed for sampler in self.samplers)
+
+    def run(self, prompt: str, **more: Any) -> Outcome:
+        number = self.submit(prompt, **more)
+        self.finish()
+        return self.outcomes[number]
+
+    def _take(self, frame: Frame) -> None:
+        match frame:
+            case StepFrame():
+                assert frame.gains
+                for gain in frame.gains:
+                    outcome = self.outcomes[gain.job_id]
+                    assert not outcome.is_over
+                    assert gain.text or gain.finish
+                    outcome.text += gain.text
+                    outcome.finish = gain.finish
+            case JobFailed() | Overflow():
+                assert not self.outcomes[frame.job_id].is_over
+                self.outcomes[frame.job_id].refusal = frame
+            case _:
+                raise AssertionError(frame)
+
+    def _make_context(self, sequences: int, cells: int) -> ToyContext:
+        if sequences * cells > self._memory_for:
+            raise ModelLoadError("no memory")
+        assert not self.made or self.made[-1].is_closed, "two contexts at once"
+        self.made.append(ToyContext(sequences, cells, **self._settings))
+        return self.made[-1]
+
+    def _make_sampler(self, _job: Job) -> ToySampler:
+        self.samplers.append(ToySampler())
+        return self.samplers[-1]
+
+
+def answer(prompt: str, *, num_ctx: int = 1000, adds_bos: bool = False, can_shift: bool = True, **more: Any) -> tuple[str, str]:
+    """The text and the reason to end, as the toy model gives them alone in a fresh context; token by token, without a cache."""
+    job = Job(prompt=prompt, num_ctx=num_ctx, **more)
+    tokens = [*job.prefix_tokens, *ToyWords(adds_bos).tokenize(prompt, add_special=not job.prefix_tokens)]
+    size, text = len(tokens), ""
+    limit = job.num_predict if 0 <= job.num_predict <= 10 * num_ctx else 10 * num_ctx
+    for _ in range(limit):
+        token = next_token(tokens)
+        if token == END:
+            return text, "stop"
+        tokens.append(token)
+        text += chr(token)
+        if ends := [text.index(stop) for stop in job.stop if stop in text]:
+            return text[: min(ends)], "stop"
+        if len(tokens) >= num_ctx:
+            keep = min(size if job.num_keep < 0 else job.num_keep + adds_bos, size, max(0, num_ctx - 4))
+            if not (job.shift and can_shift):
+                return text, "length"
+            del tokens[keep : keep + (len(tokens) - 1 - keep) // 2]
+    return text, "length"

@@ -1,0 +1,142 @@
+"""The server's side of an engine, on a worker that only listens."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError
+from corral.core.types import EngineInfo, Finish, Job, Step
+from corral.engine.llamacpp.engine import LlamaCppEngine
+from corral.engine.llamacpp.process import WorkerProcess
+from corral.wire.link import Cancel, Frame, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Tokenize, Tokens
+
+JOB = Job(prompt="hi", num_ctx=10)
+FINISH = Finish(reason="stop", prompt_tokens=1, cached_tokens=0, prompt_ns=1, eval_tokens=1, eval_ns=1)
+INFO = EngineInfo(n_ctx=10, n_ctx_train=10, n_parallel=2, size_bytes=1, vram_bytes=0, can_shift=True)
+
+
+class Listener(WorkerProcess):
+    """A worker without a process: it keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_alive = True
+        self.told: list[Frame] = []
+
+    def send(self, frame: Frame) -> None:
+        self.told.append(frame)
+
+
+@pytest.fixture
+def worker() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def engine(worker: Listener) -> LlamaCppEngine:
+    return LlamaCppEngine(worker, INFO)
+
+
+async def test_steps_come_as_they_are_gained_and_end_with_the_finish(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        assert worker.told == [Submit(1, JOB)]
+        worker.on_frame(StepFrame([Gain(1, "a")]))
+        assert await anext(steps) == Step("a")
+        worker.on_frame(StepFrame([Gain(1, "b"), Gain(99, "nobody's")]))
+        worker.on_frame(StepFrame([Gain(1, "c", FINISH)]))
+        assert [step async for step in steps] == [Step("bc", FINISH)]
+    assert worker.told == [Submit(1, JOB)]
+
+
+async def test_jobs_get_their_own_gains(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as one, engine.generate(JOB) as two:
+        worker.on_frame(StepFrame([Gain(2, "two", FINISH), Gain(1, "one", FINISH)]))
+        assert await anext(one) == Step("one", FINISH)
+        assert await anext(two) == Step("two", FINISH)
+
+
+async def test_leaving_before_the_end_cancels_the_job(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        worker.on_frame(StepFrame([Gain(1, "a")]))
+        await anext(steps)
+    assert worker.told[1:] == [Cancel(1)]
+    worker.on_frame(StepFrame([Gain(1, "late")]))
+
+
+async def test_leaving_by_an_error_cancels_the_job(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pytest.raises(ZeroDivisionError))
+        await stack.enter_async_context(engine.generate(JOB))
+        raise ZeroDivisionError
+    assert worker.told[1:] == [Cancel(1)]
+
+
+async def test_overflow_is_raised_with_both_numbers(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        worker.on_frame(Overflow(1, 11, 10))
+        with pytest.raises(ContextOverflowError) as caught:
+            await anext(steps)
+    assert (caught.value.prompt_tokens, caught.value.num_ctx) == (11, 10)
+    assert len(worker.told) == 1
+
+
+async def test_job_that_failed_gives_its_text_first_and_then_the_reason(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        worker.on_frame(StepFrame([Gain(1, "a")]))
+        worker.on_frame(JobFailed(1, "llama_decode gave -3"))
+        assert await anext(steps) == Step("a")
+        with pytest.raises(EngineError, match="llama_decode gave -3"):
+            await anext(steps)
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_death_of_the_worker_is_told_as_before_or_in_the_answer(
+    engine: LlamaCppEngine, worker: Listener, has_begun: bool
+) -> None:
+    async with engine.generate(JOB) as steps:
+        if has_begun:
+            worker.on_frame(StepFrame([Gain(1, "a")]))
+            await anext(steps)
+        worker.is_alive = False
+        worker.on_death()
+        with pytest.raises(EngineCrashedError) as caught:
+            await anext(steps)
+    assert str(caught.value) == str(EngineCrashedError(mid_answer=has_begun))
+    with pytest.raises(EngineCrashedError):
+        await engine.tokenize("hi")
+
+
+async def test_answer_that_is_complete_is_given_though_the_worker_died(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        worker.on_frame(StepFrame([Gain(1, "a", FINISH)]))
+        worker.on_death()
+        assert [step async for step in steps] == [Step("a", FINISH)]
+
+
+async def test_answer_that_nobody_reads_is_given_up(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        for _ in range(5):
+            worker.on_frame(StepFrame([Gain(1, "x" * (1 << 20))]))
+        assert worker.told[1:] == [Cancel(1)]
+        await anext(steps)
+        with pytest.raises(EngineError, match="not read"):
+            await anext(steps)
+
+
+async def test_tokenize_gets_its_own_reply(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with asyncio.TaskGroup() as group:
+        one = group.create_task(engine.tokenize("one"))
+        two = group.create_task(engine.tokenize("two", add_special=False))
+        await asyncio.sleep(0)
+        assert worker.told == [Tokenize(1, "one", add_special=True), Tokenize(2, "two", add_special=False)]
+        worker.on_frame(Tokens(2, [2]))
+        worker.on_frame(Tokens(1, [1]))
+        worker.on_frame(Tokens(77, [7]))
+    assert (one.result(), two.result()) == ([1], [2])
+
+
+async def test_info_follows_the_worker(engine: LlamaCppEngine, worker: Listener) -> None:
+    grown = EngineInfo(n_ctx=10, n_ctx_train=10, n_parallel=2, size_bytes=9, vram_bytes=0, can_shift=True)
+    worker.on_frame(Loaded(grown))
+    assert engine.info == grown

@@ -1,0 +1,79 @@
+from collections.abc import Callable
+
+import pytest
+
+from corral.core.errors import ModelLoadError
+from corral.engine.llamacpp.memory import KvMemory
+from tests.support.clock import FakeClock
+from tests.support.toy_engine import ToyContext
+
+
+def maker(made: list[ToyContext], tries: list[int], *, most: int) -> Callable[[int, int], ToyContext]:
+    def make(sequences: int, cells: int) -> ToyContext:
+        tries.append(sequences * cells)
+        if sequences * cells > most:
+            raise ModelLoadError("no memory")
+        made.append(ToyContext(sequences, cells))
+        return made[-1]
+
+    return make
+
+
+@pytest.fixture
+def made() -> list[ToyContext]:
+    return []
+
+
+def test_memory_begins_no_larger_than_it_may_become(made: list[ToyContext]) -> None:
+    memory = KvMemory(maker(made, [], most=10_000), sequences=2, cells=1024, most_sequences=1, most_cells=512)
+    assert (memory.context.sequences, memory.context.cells) == (1, 512)
+
+
+def test_memory_that_is_large_enough_stays(made: list[ToyContext]) -> None:
+    memory = KvMemory(maker(made, [], most=10_000), sequences=2, cells=512, most_sequences=8, most_cells=4096)
+    assert memory.grow([], sequences=2, cells=512) == set()
+    assert len(made) == 1
+
+
+def test_growth_token_by_token_carries_sequences_over_a_few_times_only(made: list[ToyContext]) -> None:
+    memory = KvMemory(maker(made, [], most=10_000), sequences=1, cells=256, most_sequences=1, most_cells=4096)
+    made[0].kv[0] = [1, 2, 3]
+    assert not any(memory.grow([0], cells=cells) for cells in range(256, 4097))
+    assert memory.context.cells == 4096
+    assert made[-1].kv == {0: [1, 2, 3]}
+    assert len(made) <= 9
+
+
+def test_growth_without_memory_keeps_what_is_there_and_is_tried_again_later(made: list[ToyContext]) -> None:
+    clock, tries = FakeClock(), list[int]()
+    memory = KvMemory(
+        maker(made, tries, most=1024),
+        sequences=2,
+        cells=256,
+        most_sequences=8,
+        most_cells=4096,
+        now_s=lambda: clock.now_ns / 1e9,
+    )
+    made[0].kv[1] = [1, 2, 3]
+    assert memory.grow([1], sequences=8) == set()
+    assert (memory.context.sequences, made[-1].kv) == (2, {1: [1, 2, 3]})
+    count = len(tries)
+    memory.grow([1], sequences=8)
+    assert len(tries) == count
+    clock.advance(3600)
+    memory.grow([1], sequences=8)
+    assert len(tries) == count + 2
+    memory.grow([1], sequences=4)  # less than what there was no memory for
+    assert (memory.context.sequences, made[-1].kv) == (4, {1: [1, 2, 3]})
+
+
+@pytest.mark.parametrize("broken", ["saves", "restores"])
+def test_growth_tells_what_it_lost(made: list[ToyContext], broken: str) -> None:
+    def make(sequences: int, cells: int) -> ToyContext:
+        made.append(ToyContext(sequences, cells, saves=broken != "saves", restores=broken != "restores"))
+        return made[-1]
+
+    memory = KvMemory(make, sequences=1, cells=256, most_sequences=4, most_cells=256)
+    made[0].kv[0] = [1, 2, 3]
+    assert memory.grow([0], sequences=4) == {0}
+    assert made[-1].kv == {}
