@@ -8,7 +8,7 @@ import gc
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import uvicorn
@@ -65,13 +65,17 @@ class Corral:
             log.info("device", extra={"device": device})
 
     async def aclose(self) -> None:
-        """Ends every answer and every engine. Safe to call twice."""
-        await self._background.aclose()
-        await self.pull.aclose()
-        await self.scheduler.aclose()
-        await self.launcher.aclose()
-        for part in (self.inference, self.models, self.create, self.blobs, self._threads):
-            part.close()
+        """Ends every answer and every engine, in the order of these lines from the last one up. Safe to call twice.
+
+        A part that fails to end keeps no other from it; its error is raised when all have ended.
+        """
+        async with AsyncExitStack() as parts:
+            for part in (self.inference, self.models, self.create, self.blobs, self._threads):
+                parts.callback(part.close)
+            parts.push_async_callback(self.launcher.aclose)
+            parts.push_async_callback(self.scheduler.aclose)
+            parts.push_async_callback(self.pull.aclose)
+            parts.push_async_callback(self._background.aclose)
 
 
 class _Server(uvicorn.Server):

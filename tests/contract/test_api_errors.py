@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from corral.core.errors import ModelLoadError
 from tests.contract.conftest import Rig
 
 JSON = "application/json; charset=utf-8"
@@ -167,7 +168,7 @@ async def test_a_crash_in_mid_answer_is_the_last_line_and_the_next_request_is_an
 
 
 async def test_a_load_that_fails_is_a_500(rig: Rig) -> None:
-    rig.launcher.failure = "unsupported architecture"
+    rig.launcher.failure = ModelLoadError("unsupported architecture")
     reply = await rig.http.post("/api/generate", json={"model": "hello", "prompt": "x"})
     assert (reply.status_code, reply.headers["content-type"]) == (500, JSON)
     assert "unsupported architecture" in reply.json()["error"]

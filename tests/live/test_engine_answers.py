@@ -52,6 +52,14 @@ async def test_sampled_answer_is_the_same_text_where_the_model_is_sure(scripted:
     assert answer.text == SAY
 
 
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**63 - 1])
+async def test_every_seed_repeats_also_the_one_that_llama_cpp_takes_for_none(endless: Path, seed: int) -> None:
+    sampling = Sampling(temperature=2.0, seed=seed)
+    async with launched(endless) as engine:
+        first, again = [await ask(engine, "hello", num_predict=16, sampling=sampling) for _ in range(2)]
+    assert again.text == first.text
+
+
 async def test_sixteen_jobs_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
     """A prompt that ends in a word of the text is gone on with from there: so each job has another answer."""
     words = [f"{number}-" for number in range(10, 42)]

@@ -10,11 +10,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from corral.core.aio import cancelling
 from corral.core.errors import EngineCrashedError, ModelLoadError
 from corral.engine.llamacpp import LlamaCppLauncher
+from corral.engine.llamacpp.process import WorkerProcess
 from tests.support.gguf_files import write_random, write_scripted
 from tests.support.live_engine import Watch, ask, job_of, launched, spec_of
 
@@ -175,6 +177,24 @@ async def test_cancel_while_the_worker_starts_spoils_nothing(launcher: LlamaCppL
         assert (await ask(engine, "hi")).text == SAY
     finally:
         await engine.aclose()
+
+
+async def test_start_that_is_cancelled_at_any_point_leaves_no_process_and_no_socket() -> None:
+    """Each try is cancelled one turn of the event loop later than the one before, until one gets through."""
+    us = psutil.Process()
+    open_files = None
+    for turns in range(1, 100):
+        async with cancelling(WorkerProcess.start(debug=False), name="start") as start:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        if not start.cancelled():
+            await start.result().kill()
+            break
+        assert not us.children()
+        await asyncio.sleep(0)  # transports close their files one turn after they are told to
+        open_files = open_files or us.num_fds()  # the first process of a loop may take some for good
+        assert us.num_fds() <= open_files
+    assert turns > 3
 
 
 def standby_pid(launcher: LlamaCppLauncher) -> int:

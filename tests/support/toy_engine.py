@@ -33,8 +33,11 @@ class ToyWords:
 
     adds_bos: bool = False
     size: int = VOCABULARY
+    unreadable: str = "\n"  # a text with this cannot be tokenized
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        if self.unreadable in text:
+            raise EngineError(f"llama.cpp cannot tokenize a text of {len(text)} bytes")
         return [BOS] * (add_special and self.adds_bos) + list(text.encode("ascii"))
 
     def piece(self, token: int) -> bytes:
@@ -145,10 +148,9 @@ class ToySampler:
     def see(self, prompt: list[int]) -> None:
         self.seen += prompt
 
-    def draw(self, context: Any, index: int) -> int:
+    def draw(self, context: ToyContext, index: int) -> int:
         assert not self.is_closed
-        token: int = context.logits[index]
-        return token
+        return context.logits[index]
 
     def close(self) -> None:
         assert not self.is_closed

@@ -129,11 +129,13 @@ def _encoded(body: Json | None) -> tuple[bytes | None, dict[str, str]]:
 
 def _refusal(response: http.client.HTTPResponse, data: bytes, *, is_stream: bool) -> ServerError:
     """Ollama's CLI puts the status before the text where it expected a stream, and only there."""
+    status = f"{response.status} {response.reason}"
     try:
         text = str(_object(data).get("error", "")).strip()
     except ServerError:
         text = data.decode(errors="replace").strip()
-    status = f"{response.status} {response.reason}"
+        if "\n" in text or text.startswith("<"):  # somebody else's page
+            text = f"{status}: what answers there is neither corral nor ollama; OLLAMA_HOST names another server"
     if not text:
         return ServerError(response.status, status)
     return ServerError(response.status, f"{status}: {text}" if is_stream else text)

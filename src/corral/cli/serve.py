@@ -9,7 +9,7 @@ SETTINGS: Final = {
     "HOST": "Address to listen on (default 127.0.0.1:11434)",
     "MODELS": "The path to the models directory (default ~/.corral/models)",
     "KEEP_ALIVE": 'The duration that models stay loaded in memory (default "5m")',
-    "CONTEXT_LENGTH": "Context length to use unless otherwise specified (default: by the memory of this machine)",
+    "CONTEXT_LENGTH": "Context length to use unless otherwise specified (default 4096)",
     "NUM_PARALLEL": "Maximum number of requests that one model answers at once (default: chosen for the model and machine)",
     "MAX_LOADED_MODELS": "Maximum number of loaded models (default: as many as fit)",
     "MAX_QUEUE": "Maximum number of queued requests (default 512)",

@@ -47,11 +47,11 @@ class Background:
             self._on_error(error)
 
     async def aclose(self) -> None:
-        """Cancels what still runs and waits for it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        """Cancels what still runs, and what that starts in its last moments, and waits for it."""
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
 
 

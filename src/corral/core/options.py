@@ -1,7 +1,8 @@
 """A model's options as clients and Modelfiles give them: a table of names and types, checked, merged, resolved.
 
-Unknown names are ignored, null means absent, a whole-number option takes a float by dropping its fraction.
-A value of a wrong type is a BadRequestError in Ollama's words.
+Unknown names are ignored, null means absent, a whole-number option takes a float by dropping its fraction. So does a size
+below 1, which is how programs say that they leave it to the server.
+A value of a wrong type, or beyond what that type holds, is a BadRequestError in Ollama's words.
 Source: ollama@v0.32 api/types.go, Options.FromMap.
 """
 
@@ -39,29 +40,32 @@ OPTION_KINDS: Final[Mapping[str, OptionKind]] = {
     "num_thread": "integer",
     "draft_num_predict": "integer",
 }
+_INT32: Final = (-(2**31), 2**31)
+_WIDER: Final = {"seed": (-(2**63), 2**63)}
+_FLOAT32_MAX: Final = (2 - 2**-23) * 2.0**127
+_SIZES: Final = ("num_ctx", "num_batch")
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The known options among these, each of its type; unknown ones and nulls are left out.
+    """The known options among these, each of its type; unknown ones, nulls and sizes below 1 are left out.
 
     Raises BadRequestError for a value of a wrong type.
     """
-    return {
+    typed = {
         name: _typed(name, OPTION_KINDS[name], value)
         for name, value in options.items()
         if name in OPTION_KINDS and value is not None
     }
+    return {name: value for name, value in typed.items() if name not in _SIZES or value >= 1}
 
 
 def _typed(name: str, kind: OptionKind, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    low, high = _WIDER.get(name, _INT32)
     match kind:
-        case "integer" if is_number:
-            try:
-                return int(value)
-            except (OverflowError, ValueError):
-                raise BadRequestError(f'option "{name}" must be of type integer') from None
-        case "float32" if is_number:
+        case "integer" if is_number and low <= value < high:
+            return int(value)
+        case "float32" if is_number and abs(value) <= _FLOAT32_MAX:
             return float(value)
         case "boolean" if isinstance(value, bool):
             return value

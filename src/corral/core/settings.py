@@ -15,6 +15,7 @@ from corral.core.errors import BadRequestError
 from corral.core.units import FOREVER_S, keep_alive_s
 
 DEFAULT_PORT = 11434
+KV_CACHE_TYPES = ("f16", "q8_0", "q4_0", "f32", "bf16", "q5_1", "q5_0", "q4_1")
 OLLAMA_VERSION = "0.40.12"  # the version of Ollama whose API this is; clients gate features on it
 
 
@@ -60,6 +61,8 @@ def parse_host(text: str) -> Address:
         host, given = parts.hostname or "", parts.port
     except ValueError as exc:
         raise SettingsError(f"invalid host {text!r}: {exc}") from exc
+    if not all(char.isprintable() and char not in " \\" for char in host + path):
+        raise SettingsError(f"invalid host {text!r}: it holds characters that no address has")
     if not host:
         host = "0.0.0.0" if where.startswith(":") else "127.0.0.1"  # noqa: S104  ":PORT" means every interface
     return Address(
@@ -80,7 +83,7 @@ class Settings:
     num_parallel: int = 0  # sequences per model; 0: chosen by the scheduler
     max_loaded_models: int = 0  # 0: as many as fit in memory
     max_queue: int = 512
-    context_length: int = 0  # 0: by the memory of this machine
+    context_length: int = 0  # 0: 4096
     flash_attention: bool | None = None
     kv_cache_type: str = "f16"
     memory_budget_bytes: int = 0  # for all models together; 0: what the machine has free
@@ -107,7 +110,7 @@ class Settings:
             max_queue=read.count("MAX_QUEUE", 512),
             context_length=read.count("CONTEXT_LENGTH", 0),
             flash_attention=read.flag("FLASH_ATTENTION"),
-            kv_cache_type=read.text("KV_CACHE_TYPE") or "f16",
+            kv_cache_type=read.one_of("KV_CACHE_TYPE", KV_CACHE_TYPES, "f16"),
             memory_budget_bytes=read.count("MEMORY_BUDGET", 0),
             noprune=bool(read.flag("NOPRUNE")),
             debug=bool(read.flag("DEBUG")),
@@ -119,17 +122,27 @@ class _Reader:
         self.env = env
 
     def text(self, name: str) -> str:
+        return self._named(name)[1]
+
+    def _named(self, name: str) -> tuple[str, str]:
+        """The variable that is set, and its value; the value is empty where none is."""
         for prefix in ("CORRAL_", "OLLAMA_"):
             if value := self.env.get(prefix + name, "").strip().strip("\"'"):
-                return value
-        return ""
+                return prefix + name, value
+        return "", ""
+
+    def one_of(self, name: str, allowed: tuple[str, ...], default: str) -> str:
+        variable, text = self._named(name)
+        if text and text not in allowed:
+            raise SettingsError(f"{variable} is {text!r}; it must be one of {', '.join(allowed)}")
+        return text or default
 
     def count(self, name: str, default: int) -> int:
-        text = self.text(name)
+        variable, text = self._named(name)
         if not text:
             return default
         if not text.isdecimal():
-            raise SettingsError(f"{name} is {text!r}; it must be a whole number, zero or more")
+            raise SettingsError(f"{variable} is {text!r}; it must be a whole number, zero or more")
         return int(text)
 
     def flag(self, name: str) -> bool | None:
@@ -139,11 +152,11 @@ class _Reader:
         return text not in ("0", "f", "false", "no", "off")
 
     def seconds(self, name: str, default: float) -> float:
-        text = self.text(name)
+        variable, text = self._named(name)
         if not text:
             return default
         try:
             value = keep_alive_s(text)
         except BadRequestError as exc:
-            raise SettingsError(f"{name} is {text!r}; it must be a duration such as 5m, or seconds") from exc
+            raise SettingsError(f"{variable} is {text!r}; it must be a duration such as 5m, or seconds") from exc
         return value if not math.isnan(value) else default

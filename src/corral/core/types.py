@@ -32,7 +32,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is drawn. Defaults are Ollama's; a temperature of 0 is greedy; seed -1 is random.
+    """How the next token is drawn. Defaults are Ollama's; a temperature of 0 is greedy; a negative seed is random.
 
     Source: ollama@v0.32 api/types.go, DefaultOptions.
     """
@@ -53,7 +53,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, as an engine takes it: a rendered prompt and how to go on from it.
 
     The prompt is `prefix_tokens`, then the tokens of `prompt` (special tokens parsed; BOS where the model wants one
-    and the text does not begin with it). More than `num_ctx` tokens is a ContextOverflowError, never a cut.
+    and the text does not begin with it). It must leave room for one token of the answer: `num_ctx` tokens or more are a
+    ContextOverflowError, never a cut.
     """
 
     prompt: str

@@ -8,6 +8,7 @@ from corral.core.errors import BadRequestError
 
 NS_PER_S = 1_000_000_000
 FOREVER_S = math.inf
+LONGEST_S = (2**63 - 1) / NS_PER_S  # the largest duration of Go, some 292 years
 
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
@@ -41,15 +42,18 @@ def duration_s(text: str) -> float:
 
 
 def keep_alive_s(value: float | str) -> float:
-    """Seconds a model stays loaded after its last request; inf for any negative value.
+    """Seconds a model stays loaded after its last request; inf for any negative value, and beyond 292 years.
 
     A number is seconds; a string is a Go duration ("5m") or, unlike in Ollama, a plain number of seconds ("-1").
     Raises BadRequestError otherwise.
     Source: ollama@v0.32 api/types.go, Duration.UnmarshalJSON.
     """
     is_duration = isinstance(value, str) and not _PLAIN.match(value)
-    seconds = duration_s(str(value)) if is_duration else float(value)
-    return FOREVER_S if seconds < 0 or math.isnan(seconds) else seconds
+    try:
+        seconds = duration_s(str(value)) if is_duration else float(value)
+    except OverflowError:
+        return FOREVER_S
+    return seconds if 0 <= seconds <= LONGEST_S else FOREVER_S
 
 
 def rfc3339(at: datetime, *, ns: int | None = None) -> str:

@@ -45,14 +45,14 @@ class Launcher(Protocol):
     """Makes engines of one kind."""
 
     @property
-    def has_gpu(self) -> bool:
-        """Whether models go to a GPU's own memory; false until that is known."""
+    def gpu_total_bytes(self) -> int:
+        """The memory of all GPUs that models can go to, 0 without one. Known once `devices` has answered; 0 until then."""
         ...
 
     async def launch(self, spec: LoadSpec, on_progress: ProgressCallback) -> Engine:
         """Loads the model. `on_progress` gets 0.0 to 1.0 while weights are read.
 
-        Raises ModelLoadError with the loader's own words when it cannot; cancelling leaves no process behind.
+        Raises ModelLoadError with the loader's own words when it cannot. Whatever is raised, no process is left behind.
         """
         ...
 

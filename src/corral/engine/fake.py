@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from corral.core.errors import ContextOverflowError, EngineCrashedError, ModelLoadError
+from corral.core.errors import ContextOverflowError, EngineCrashedError
 from corral.core.types import EngineInfo, Finish, FinishReason, Job, LoadSpec, Step
 
 Gate = Callable[[int], asyncio.Event | None]
@@ -35,7 +35,7 @@ class FakeEngine:
     jobs: list[Job] = field(default_factory=list)
     running: int = 0
     is_alive: bool = True
-    crashed: asyncio.Event = field(default_factory=asyncio.Event)
+    tokenized: list[tuple[str, bool]] = field(default_factory=list)  # what `tokenize` was asked: text, add_special
 
     @asynccontextmanager
     async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Step]]:
@@ -74,6 +74,7 @@ class FakeEngine:
         )
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        self.tokenized.append((text, add_special))
         return list(range(len(_words(text))))
 
     async def aclose(self) -> None:
@@ -82,16 +83,17 @@ class FakeEngine:
 
 @dataclass(slots=True)
 class FakeLauncher:
-    """Launches FakeEngines. `hold` keeps loads waiting, `failure` makes the next one fail with that text."""
+    """Launches FakeEngines. `hold` keeps loads waiting, `failure` is what the next one raises."""
 
     engines: list[FakeEngine] = field(default_factory=list)
     specs: list[LoadSpec] = field(default_factory=list)
     scripts: deque[Script] = field(default_factory=deque)
     hold: asyncio.Event | None = None
-    failure: str = ""
-    size_bytes: int = 1_000_000
+    failure: Exception | None = None
+    size_bytes: int = 1_000_000  # of the next engines, and how much of it on GPUs
     n_parallel: int | None = None  # None: as many as the spec wants
-    has_gpu: bool = False
+    vram_bytes: int = 0
+    gpu_total_bytes: int = 0
 
     async def launch(self, spec: LoadSpec, on_progress: Callable[[float], None]) -> FakeEngine:
         self.specs.append(spec)
@@ -99,15 +101,15 @@ class FakeLauncher:
         if self.hold:
             await self.hold.wait()
         if self.failure:
-            text, self.failure = self.failure, ""
-            raise ModelLoadError(text)
+            failure, self.failure = self.failure, None
+            raise failure
         on_progress(1.0)
         info = EngineInfo(
             n_ctx=spec.n_ctx,
             n_ctx_train=spec.n_ctx,
             n_parallel=self.n_parallel or spec.n_parallel,
             size_bytes=self.size_bytes,
-            vram_bytes=0,
+            vram_bytes=self.vram_bytes,
             can_shift=True,
             devices=("fake",),
         )

@@ -203,7 +203,7 @@ class RegistryClient:
         if status == 401 and not elsewhere:
             raise RegistryError(f"{text}: {self._name.host} asks for a sign-in; only public models can be pulled from it")
         if status in _TRANSIENT:
-            raise RegistryTransientError(text, retry_after_s=_seconds(response.headers.get("Retry-After", "")))
+            raise RegistryTransientError(text, wait_s=_seconds(response.headers.get("Retry-After", "")))
         if elsewhere and status in (401, 403):  # a signed place has run out: the registry gives a new one
             raise RegistryTransientError(text)
         raise RegistryError(text)

@@ -4,7 +4,6 @@ All writing goes through one thread, in the order in which it was asked for: a f
 a write. What is half-made is only ever found in a scratch directory, never among the blobs.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -19,6 +18,7 @@ from typing import Final
 from corral.core.aio import ThreadLimiter
 from corral.core.errors import RegistryError, StoreError
 from corral.registry.limits import MIB
+from corral.store import store_errors
 
 HASH_STEP_BYTES: Final = 8 * MIB
 SPARE_BYTES: Final = 64 * MIB  # left free on the disk, for whoever else writes there
@@ -50,7 +50,7 @@ class Disk:
 
     async def need(self, size_bytes: int, directory: Path) -> None:
         """Raises StoreError where so much does not fit."""
-        with disk_errors(directory):
+        with store_errors(directory):
             free = await self.reading.run(self.free_bytes, directory)
         if size_bytes + SPARE_BYTES > free:
             raise StoreError(
@@ -63,7 +63,7 @@ class Disk:
         """A new directory below `parent`, gone when the block ends. Clears away what killed processes left there."""
         claimed: list[tuple[Path, int]] = []  # filled by the writing thread, also when we are cancelled meanwhile
         try:
-            with disk_errors(parent):
+            with store_errors(parent):
                 await self.writing.run(_claim, parent, claimed)
             yield claimed[0][0]
         finally:
@@ -71,7 +71,7 @@ class Disk:
 
     async def hash_range(self, path: Path, checksum: "hashlib._Hash", start: int, size_bytes: int) -> int:
         """Adds that range of the file to the checksum; how many bytes there were."""
-        with disk_errors(path):
+        with store_errors(path):
             return await self.reading.run(_hash_range, path, checksum, start, size_bytes)
 
 
@@ -88,14 +88,14 @@ class PartialFile:
     async def open(cls, path: Path, size_bytes: int, disk: Disk) -> AsyncIterator["PartialFile"]:
         file = cls(path, disk)
         try:
-            with disk_errors(path):
+            with store_errors(path):
                 await disk.writing.run(file._create, size_bytes)
             yield file
         finally:
             await disk.writing.run(file._close)
 
     async def write(self, data: bytes, offset: int) -> None:
-        with disk_errors(self._path):
+        with store_errors(self._path):
             await self._disk.writing.run(self._disk.write_at, self._opened[0], data, offset)
 
     def _create(self, size_bytes: int) -> None:
@@ -106,19 +106,6 @@ class PartialFile:
     def _close(self) -> None:
         if self._opened:
             os.close(self._opened.pop())
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what the operating system says about `path` into a StoreError."""
-    try:
-        yield
-    except OSError as exc:
-        what = (exc.strerror or str(exc)).lower()
-        hint = ""
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "; remove a model or set CORRAL_MODELS to a place with more space"
-        raise StoreError(f"write {path}: {what}{hint}") from exc
 
 
 def check_digest(name: str, expected: str, found: str) -> None:

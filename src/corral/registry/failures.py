@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class RegistryTransientError(RegistryError):
-    """The next try may work: a cut or stalled connection, 429 or a 5xx. `retry_after_s` is the server's own wish."""
+    """The next try may work: a cut or stalled connection, 429 or a 5xx. `wait_s` is the registry's own wish."""
 
-    def __init__(self, text: str, *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, text: str, *, wait_s: float = 0.0) -> None:
         super().__init__(text)
-        self.retry_after_s = retry_after_s
+        self.wait_s = wait_s
 
 
 class RegistryUnreachableError(RegistryTransientError):

@@ -27,7 +27,7 @@ class Limits:
 
     async def wait(self, failures: int, exc: RegistryTransientError) -> None:
         """Sleeps as long as is due after so many failures in a row, or as the server asked."""
-        due_s = max(self.backoff_s * 2 ** (failures - 1), exc.retry_after_s)
+        due_s = max(self.backoff_s * 2 ** (failures - 1), exc.wait_s)
         await asyncio.sleep(min(due_s, MAX_WAIT_S))
 
     async def retrying(self, tries: int, attempt: Callable[[], Awaitable[T]], *, but: type[Exception] | tuple[()] = ()) -> T:

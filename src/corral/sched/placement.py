@@ -1,19 +1,23 @@
-"""Does a model fit: what it will need, and what there is.
+"""Does a model fit: what it will need, what there is, and who must go so that it fits.
 
-An estimate decides only whom to evict and whether to try; the engine itself measures what it took.
+A model takes of the GPUs what they can hold, and the rest of it of the machine's memory. An estimate decides only whom to
+evict and whether to try; the engine itself measures what it took. Nothing is changed here; the scheduler acts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import psutil
 
+from corral.core.errors import ModelLoadError
+from corral.core.settings import Settings
+from corral.sched.runner import Runner
 from corral.store import GgufInfo
 
 _KV_BYTES_PER_VALUE: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _COMPUTE_BYTES: Final = 64 << 20  # buffers for one batch, and the process around it
-_UNBOUNDED: Final = 1 << 60
+_GPU_SHARE: Final = 0.95  # of a GPU's memory is for models; drivers and what computing takes for a moment have the rest
 _CONTEXT_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 DEFAULT_CONTEXT: Final = 4096
 DEFAULT_PARALLEL: Final = 16
@@ -22,20 +26,87 @@ DEFAULT_PARALLEL: Final = 16
 class Memory(Protocol):
     """The memory that models may use."""
 
-    def available_bytes(self) -> int: ...
+    def available_bytes(self) -> int:
+        """The machine's own memory that is free now."""
+        ...
+
+    def gpu_bytes(self) -> int:
+        """What all models together may take of the GPUs; 0 where there is none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class SystemMemory:
-    """What this machine has free now.
+    """This machine's memory. How large its GPUs are is the engine's to know."""
 
-    With a GPU there is no bound: the engine puts on it what fits, and a load that does not fit anywhere fails by itself.
-    """
-
-    has_gpu: Callable[[], bool] = lambda: False
+    gpu_total_bytes: Callable[[], int] = lambda: 0
 
     def available_bytes(self) -> int:
-        return _UNBOUNDED if self.has_gpu() else int(psutil.virtual_memory().available)
+        return int(psutil.virtual_memory().available)
+
+    def gpu_bytes(self) -> int:
+        return int(self.gpu_total_bytes() * _GPU_SHARE)
+
+
+class Placement:
+    """Decides about one runner that is to be loaded, beside `others` that hold memory or are about to."""
+
+    def __init__(self, memory: Memory, settings: Settings) -> None:
+        self._memory = memory
+        self._budget_bytes = settings.memory_budget_bytes
+        self._max_loaded = settings.max_loaded_models
+
+    def fits(self, runner: Runner, others: Collection[Runner], gone: Collection[Runner] = ()) -> bool:
+        """Would there be room for it if those of the others that are in `gone` were gone?"""
+        stay = [r for r in others if r not in gone]
+        if 0 < self._max_loaded <= len(stay):
+            return False
+        if self._budget_bytes and runner.need_bytes > self._budget_bytes - sum(r.need_bytes for r in stay):
+            return False
+        gpu_bytes, ram_bytes = self._split(runner)
+        gpu_free = self._memory.gpu_bytes() - sum(self._split(r)[0] for r in stay)
+        return gpu_bytes <= gpu_free and ram_bytes <= self._ram_free(stay, gone)
+
+    def in_the_way(self, runner: Runner, others: Collection[Runner]) -> list[Runner]:
+        """The idle runners to close, least keep-alive left first, and no more of them than it takes.
+
+        None of them where what closes already is enough, or where busy ones must end too: nobody is evicted in vain.
+        Raises ModelLoadError where even closing all the others would not make room.
+        """
+        if not self.fits(runner, others, gone=others):
+            raise self._refusal(runner, others)
+        going = [r for r in others if r.is_going]
+        idle = sorted((r for r in others if r.is_idle and not r.is_going), key=lambda r: r.remaining_s, reverse=True)
+        if not self.fits(runner, others, gone=[*going, *idle]):
+            return []
+        for spared in list(idle):  # those with most keep-alive left have the first chance to stay
+            rest = [r for r in idle if r is not spared]
+            if self.fits(runner, others, gone=[*going, *rest]):
+                idle = rest
+        return idle[::-1]
+
+    def _split(self, runner: Runner) -> tuple[int, int]:
+        """What it takes on GPUs, and in the machine's own memory."""
+        need_bytes = runner.need_bytes
+        if runner.engine:
+            gpu_bytes = min(runner.engine.info.vram_bytes, need_bytes)
+        else:
+            gpu_bytes = min(need_bytes, self._memory.gpu_bytes()) if runner.spec.num_gpu else 0
+        return gpu_bytes, need_bytes - gpu_bytes
+
+    def _ram_free(self, stay: Collection[Runner], gone: Collection[Runner]) -> int:
+        """What is free now counts those that are loaded, and not those that are still loading."""
+        coming = sum(self._split(r)[1] for r in gone if r.engine)
+        return self._memory.available_bytes() + coming - sum(self._split(r)[1] for r in stay if not r.engine)
+
+    def _refusal(self, runner: Runner, others: Collection[Runner]) -> ModelLoadError:
+        most = self._split(runner)[0] + self._ram_free((), others)
+        if self._budget_bytes:
+            most = min(most, self._budget_bytes)
+        return ModelLoadError(
+            f"model requires more system memory ({_gib(runner.need_bytes)}) than is available ({_gib(most)}); "
+            "use a smaller model or a smaller num_ctx, or free memory"
+        )
 
 
 def padded_context(tokens: int) -> int:
@@ -53,3 +124,7 @@ def kv_bytes_per_token(gguf: GgufInfo, kv_cache_type: str) -> float:
 def needed_bytes(gguf: GgufInfo, file_bytes: int, *, n_ctx: int, kv_cache_type: str) -> int:
     """Memory for the weights, the KV cells of one full sequence, and the compute buffers."""
     return file_bytes + int(n_ctx * kv_bytes_per_token(gguf, kv_cache_type)) + _COMPUTE_BYTES
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{max(size_bytes, 0) / (1 << 30):.1f} GiB"

@@ -1,29 +1,31 @@
-"""One model on one engine: loading, then ready, then closed.
+"""One model on one engine: loading, then ready, then closing, then closed.
 
 A runner counts who uses it and knows when it may go. It decides nothing about other models; the scheduler does.
-Invariants: `ready` is settled exactly once; an engine is closed only when nobody uses it, or when the server stops.
+Invariants: `ready` is settled exactly once; an engine is closed only when nobody uses it, or when the server stops; memory
+is held until the engine has ended.
 """
 
 import asyncio
 from typing import Literal
 
 from corral.core.clock import Clock, Timer
+from corral.core.errors import EngineCrashedError
 from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S, NS_PER_S
 from corral.engine import Engine
 from corral.sched.queue import FairQueue
 from corral.store import Model
 
-RunnerState = Literal["loading", "ready", "closed"]
+RunnerState = Literal["loading", "ready", "closing", "closed"]
 
 
 class Runner:
-    """`need_bytes` is the estimate while it loads, then what the engine says it took."""
+    """Made for a model that is to be loaded as `spec` says."""
 
-    def __init__(self, model: Model, spec: LoadSpec, need_bytes: int, *, clock: Clock) -> None:
+    def __init__(self, model: Model, spec: LoadSpec, *, clock: Clock) -> None:
         self.model = model
         self.spec = spec
-        self.need_bytes = need_bytes
+        self.estimated_bytes = 0  # of memory, until the engine knows better
         self.state: RunnerState = "loading"
         self.engine: Engine | None = None
         self.ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
@@ -41,37 +43,42 @@ class Runner:
 
     def loaded(self, engine: Engine) -> None:
         self.engine, self.state = engine, "ready"
-        self.need_bytes = engine.info.size_bytes
         self._places = FairQueue(engine.info.n_parallel)
         self.ready.set_result(engine)
 
-    def failed(self, error: BaseException) -> None:
-        self.state = "closed"
-        self.holds_memory = False
-        self.closed.set()
-        if not self.ready.done():
-            self.ready.set_exception(error)
-            self.ready.exception()  # nobody may be waiting any more; that is no news for the log
+    def failed(self, error: Exception) -> None:
+        self._end()
+        self.ready.set_exception(error)
+        self.ready.exception()  # nobody may be waiting any more; that is no news for the log
+
+    @property
+    def need_bytes(self) -> int:
+        """What the engine says that it takes now; before there is one, the estimate."""
+        return self.engine.info.size_bytes if self.engine else self.estimated_bytes
 
     # Use
 
     @property
     def is_usable(self) -> bool:
         """May a new request join it?"""
-        if self.is_retired or self.state == "closed":
+        if self.is_retired or self.state in ("closing", "closed"):
             return False
         return self.engine is None or self.engine.is_alive
+
+    @property
+    def is_going(self) -> bool:
+        """Will it close by itself, and soon?"""
+        return self.is_retired and self.users == 0
 
     @property
     def is_idle(self) -> bool:
         return self.users == 0 and self.state == "ready"
 
-    async def take_place(self, client: str) -> Engine:
-        """Waits until the engine is ready and one of its places is free."""
-        engine = await asyncio.shield(self.ready)
+    async def take_place(self, client: str) -> None:
+        """Waits until the engine is ready and one of its places is free. Raises what the load ended with."""
+        await asyncio.shield(self.ready)
         assert self._places is not None
         await self._places.take(client)
-        return engine
 
     def try_place(self) -> bool:
         """Takes a place without waiting, if the engine is ready and one is free."""
@@ -97,8 +104,10 @@ class Runner:
         idle_s = 0.0 if self.users else (self._clock.monotonic_ns() - self.idle_since_ns) / NS_PER_S
         return self.keep_alive_s - idle_s
 
-    def hold(self) -> None:
+    def hold(self, keep_alive_s: float) -> None:
+        """One more request uses it, and says how long it is to be kept afterwards."""
         self.users += 1
+        self.keep_alive_s = keep_alive_s
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -116,12 +125,26 @@ class Runner:
         self._timer = timer
 
     async def aclose(self) -> None:
-        """Ends the engine. Safe to call twice."""
+        """Ends the engine. Safe to call twice: a second call takes up a close that was cut off by its cancellation."""
         self.is_retired = True
         self.expire_with(None)
-        if self.state != "closed":
-            self.state = "closed"
-            if self.engine:
-                await self.engine.aclose()
+        if self.engine is None:
+            if not self.ready.done():
+                self.failed(EngineCrashedError())
+            return
+        if self.state == "closed":
+            return
+        self.state = "closing"
+        try:
+            await self.engine.aclose()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self._end()
+            raise
+        self._end()
+
+    def _end(self) -> None:
+        self.state = "closed"
         self.holds_memory = False
         self.closed.set()

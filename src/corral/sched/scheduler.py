@@ -3,32 +3,42 @@
 A model is loaded once, however many ask. `num_ctx` of a request is a limit inside the engine; the engine is replaced only
 when a request needs more than it has, or names other hardware settings. Loading is a task of its own: requests for models
 that are already loaded never wait behind it, and it goes on when the client that asked for it leaves.
-When memory is short, the idle model with the least keep-alive left is evicted; when none is idle, the load waits.
+When memory is short, the idle models with the least keep-alive left are evicted; where busy ones are in the way, the load
+waits, and others that fit go ahead of it. A request that is refused changes nothing.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from corral.core.aio import Background
 from corral.core.clock import Clock, SystemClock
-from corral.core.errors import EngineCrashedError, ModelLoadError
+from corral.core.errors import CorralError, EngineCrashedError, ModelLoadError
 from corral.core.options import Options
 from corral.core.settings import Settings
 from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S
-from corral.engine import Engine, Launcher
-from corral.sched.placement import DEFAULT_CONTEXT, DEFAULT_PARALLEL, Memory, SystemMemory, needed_bytes, padded_context
+from corral.engine import Engine, Launcher, ProgressCallback
+from corral.sched.placement import (
+    DEFAULT_CONTEXT,
+    DEFAULT_PARALLEL,
+    Memory,
+    Placement,
+    SystemMemory,
+    needed_bytes,
+    padded_context,
+)
 from corral.sched.queue import WaitingRoom
 from corral.sched.runner import Runner
 from corral.store import Model, ModelName
 
 log: Final = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +71,12 @@ class Scheduler:
         self._launcher = launcher
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
-        self._memory: Memory = memory or SystemMemory(lambda: launcher.has_gpu)
+        self._placement = Placement(memory or SystemMemory(lambda: launcher.gpu_total_bytes), settings)
         self._runners: dict[ModelName, Runner] = {}
-        self._leaving: set[Runner] = set()  # retired, and still finishing requests or closing
-        self._room = WaitingRoom(settings.max_queue)
+        self._leaving: set[Runner] = set()  # retired, and still loading, finishing requests or closing
+        self._waiting = WaitingRoom(settings.max_queue)
         self._background = Background(self._report)
-        self._memory_freed = asyncio.Condition()
-        self._placing = asyncio.Lock()  # one load at a time decides what to evict; loading itself is not under it
+        self._memory_news = asyncio.Event()  # set once, and replaced by the next one, whenever memory may have become free
 
     @asynccontextmanager
     async def lease(
@@ -78,19 +87,15 @@ class Scheduler:
         Raises QueueFullError when too many wait, ModelLoadError when it cannot be loaded.
         """
         began_ns = self._clock.monotonic_ns()
-        num_ctx = self._context(model, options)
-        runner = self._runner_for(model, options, num_ctx)
-        runner.keep_alive_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
-        runner.hold()
+        wanted = self._spec(model, options)
+        keep_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
+        runner = await self._take_place(model, wanted, keep_s, client)
         try:
-            engine = await self._place_on(runner, client)
-            try:
-                yield Lease(engine, min(num_ctx, engine.info.n_ctx), self._clock.monotonic_ns() - began_ns)
-            finally:
-                runner.free_place()
+            engine = runner.ready.result()
+            yield Lease(engine, min(wanted.n_ctx, engine.info.n_ctx), self._clock.monotonic_ns() - began_ns)
         finally:
-            if runner.drop():
-                self._settle(runner)
+            runner.free_place()
+            self._drop(runner)
 
     async def unload(self, name: ModelName) -> None:
         """Lets the model go as soon as nobody uses it; at once if nobody does."""
@@ -102,48 +107,61 @@ class Scheduler:
 
     def running(self) -> list[Running]:
         """What is in memory, latest expiry first."""
-        alive = [r for r in (*self._runners.values(), *self._leaving) if r.engine and r.engine.is_alive and r.state != "closed"]
+        alive = [r for r in (*self._runners.values(), *self._leaving) if r.engine and r.engine.is_alive and r.state == "ready"]
         alive.sort(key=lambda r: r.remaining_s, reverse=True)
         return [self._describe(runner) for runner in alive]
 
     async def aclose(self) -> None:
-        """Ends every load and every engine; requests still running fail with EngineCrashedError."""
+        """Ends every load and every engine; requests still running fail with EngineCrashedError. Safe to call twice."""
         await self._background.aclose()
-        runners = [*self._runners.values(), *self._leaving]
-        self._runners.clear()
-        self._leaving.clear()
         async with asyncio.TaskGroup() as tasks:
-            for runner in runners:
-                tasks.create_task(runner.aclose(), name=f"close {runner.model.name.short}")
+            for runner in (*self._runners.values(), *self._leaving):
+                tasks.create_task(self._end(runner), name=f"close {runner.model.name.short}")
 
     # Finding or making a runner
 
-    def _context(self, model: Model, options: Options) -> int:
-        trained = model.gguf.context_length or DEFAULT_CONTEXT
-        wanted = options.num_ctx or self._settings.context_length or DEFAULT_CONTEXT
-        return min(padded_context(wanted), padded_context(trained))
-
-    def _runner_for(self, model: Model, options: Options, num_ctx: int) -> Runner:
-        spec = self._spec(model, options, num_ctx)
-        found = self._runners.get(model.name)
-        if found and found.is_usable and found.model.digest == model.digest and _serves(found.spec, spec):
+    async def _take_place(self, model: Model, wanted: LoadSpec, keep_alive_s: float, client: str) -> Runner:
+        """A runner that serves what is wanted, with a hold and a place on it."""
+        found = self._find(model, wanted)
+        if found and found.try_place():
+            found.hold(keep_alive_s)
             return found
-        if found:
-            spec = _grown(found, model, spec)
-            self._retire(found)
-        need = needed_bytes(
-            model.gguf, model.model_path.stat().st_size, n_ctx=spec.n_ctx, kv_cache_type=self._settings.kv_cache_type
-        )
-        runner = Runner(model, spec, need, clock=self._clock)
+        self._waiting.enter()  # refuses before anything is changed
+        try:
+            runner = found or self._replace(model, wanted)
+            runner.hold(keep_alive_s)
+            try:
+                await runner.take_place(client)
+            except BaseException:
+                self._drop(runner)
+                raise
+            return runner
+        finally:
+            self._waiting.leave()
+
+    def _find(self, model: Model, wanted: LoadSpec) -> Runner | None:
+        found = self._runners.get(model.name)
+        if found and found.is_usable and found.model.digest == model.digest and _serves(found.spec, wanted):
+            return found
+        return None
+
+    def _replace(self, model: Model, wanted: LoadSpec) -> Runner:
+        """Begins to load the model as wanted. What its name had until now takes no more requests."""
+        old = self._runners.get(model.name)
+        runner = Runner(model, _grown(old, model, wanted) if old else wanted, clock=self._clock)
+        if old:
+            self._retire(old)
         self._runners[model.name] = runner
         self._background.start(self._load(runner), name=f"load {model.name.short}")
         return runner
 
-    def _spec(self, model: Model, options: Options, num_ctx: int) -> LoadSpec:
+    def _spec(self, model: Model, options: Options) -> LoadSpec:
+        trained = model.gguf.context_length or DEFAULT_CONTEXT
+        wanted = options.num_ctx or self._settings.context_length or DEFAULT_CONTEXT
         return LoadSpec(
             model_path=str(model.model_path),
             adapter_paths=tuple(map(str, model.adapter_paths)),
-            n_ctx=num_ctx,
+            n_ctx=min(padded_context(wanted), padded_context(trained)),
             n_parallel=self._settings.num_parallel or DEFAULT_PARALLEL,
             num_batch=options.num_batch,
             num_gpu=options.num_gpu,
@@ -154,91 +172,83 @@ class Scheduler:
             kv_cache_type=self._settings.kv_cache_type,
         )
 
-    async def _place_on(self, runner: Runner, client: str) -> Engine:
-        if runner.engine and runner.try_place():
-            return runner.engine
-        self._room.enter()
-        try:
-            return await runner.take_place(client)
-        finally:
-            self._room.leave()
-
     # Loading
 
     async def _load(self, runner: Runner) -> None:
+        """Sees a load to its end, whatever that is: the runner is ready or has failed when this returns."""
         name = runner.model.name.short
         began_ns = self._clock.monotonic_ns()
         try:
-            await self._make_room(runner)
-            runner.holds_memory = True
-            engine = await self._launch(runner)
+            engine = await self._loaded(runner)
         except asyncio.CancelledError:
-            self._forget(runner)
-            runner.failed(EngineCrashedError())
+            self._give_up(runner, EngineCrashedError())
             raise
-        except (ModelLoadError, EngineCrashedError) as error:
+        except ModelLoadError as error:
             log.warning("model load failed", extra={"model": name, "error": str(error)})
-            self._forget(runner)
-            runner.failed(error)
-            await self._announce_memory()
-            return
-        runner.loaded(engine)
-        load_ms = (self._clock.monotonic_ns() - began_ns) // 1_000_000
-        log.info("model loaded", extra={"model": name, "size_bytes": engine.info.size_bytes, "load_ms": load_ms})
-        if not runner.users:
-            self._settle(runner)
+            self._give_up(runner, error)
+        except Exception as error:  # the supervisor of loads: whoever waits for this one is told, whatever went wrong
+            log.exception("model load failed", extra={"model": name})
+            self._give_up(runner, _as_load_error(error, name))
+        else:
+            runner.loaded(engine)
+            load_ms = (self._clock.monotonic_ns() - began_ns) // 1_000_000
+            log.info("model loaded", extra={"model": name, "size_bytes": engine.info.size_bytes, "load_ms": load_ms})
+            self._announce_memory()  # it may have taken less than was thought
+            if not runner.users:
+                self._settle(runner)
 
-    async def _launch(self, runner: Runner) -> Engine:
+    async def _loaded(self, runner: Runner) -> Engine:
+        await self._unless_stalled(runner, lambda _tell: self._launcher.devices())  # its GPUs are known then
+        model, spec = runner.model, runner.spec
+        file_bytes = model.model_path.stat().st_size
+        runner.estimated_bytes = needed_bytes(model.gguf, file_bytes, n_ctx=spec.n_ctx, kv_cache_type=spec.kv_cache_type)
+        await self._make_room(runner)
+        return await self._unless_stalled(runner, lambda tell: self._launcher.launch(spec, tell))
+
+    async def _unless_stalled(self, runner: Runner, work: Callable[[ProgressCallback], Awaitable[T]]) -> T:
+        """What the work gives. Raises ModelLoadError when it has told of no progress for too long."""
         stall_s = self._settings.load_timeout_s
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout(None if stall_s == FOREVER_S else stall_s)
+
+        def tell(_share: float) -> None:
+            if limit.when() is not None and not limit.expired():
+                limit.reschedule(loop.time() + stall_s)
+
         try:
             async with limit:
-                return await self._launcher.launch(
-                    runner.spec, lambda _share: limit.reschedule(None if stall_s == FOREVER_S else loop.time() + stall_s)
-                )
-        except TimeoutError:
+                return await work(tell)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
             raise ModelLoadError(
                 f"loading {runner.model.name.short} made no progress for {stall_s:g} seconds and was given up; "
                 "OLLAMA_LOAD_TIMEOUT sets how long to wait"
-            ) from None
+            ) from exc
 
     async def _make_room(self, runner: Runner) -> None:
         """Waits for the memory this load needs, evicting idle models. Raises ModelLoadError where it can never be had."""
-        async with self._placing:
-            while not self._fits(runner):
-                others = self._others(runner)
-                most = self._free_bytes(others) + sum(r.need_bytes for r in others)
-                if runner.need_bytes > most:
-                    raise ModelLoadError(
-                        f"model requires more system memory ({_gib(runner.need_bytes)}) than is available ({_gib(most)}); "
-                        "use a smaller model or a smaller num_ctx, or free memory"
-                    )
-                idle = [r for r in others if r.is_idle and not r.is_retired]
-                if idle:
-                    self._retire(min(idle, key=lambda r: r.remaining_s))
-                async with self._memory_freed:
-                    if not self._fits(runner):
-                        await self._memory_freed.wait()
+        while not self._placement.fits(runner, others := self._others(runner)):
+            for idle in self._placement.in_the_way(runner, others):
+                self._retire(idle)
+            await self._memory_news.wait()
+        runner.holds_memory = True  # nothing was awaited since it fitted: nobody else has taken that room
 
     def _others(self, runner: Runner) -> list[Runner]:
         """Who else holds memory, or is about to."""
         return [r for r in (*self._runners.values(), *self._leaving) if r is not runner and r.holds_memory]
 
-    def _fits(self, runner: Runner) -> bool:
-        others = self._others(runner)
-        if 0 < self._settings.max_loaded_models <= len(others):
-            return False
-        return runner.need_bytes <= self._free_bytes(others)
-
-    def _free_bytes(self, others: Sequence[Runner]) -> int:
-        loading = sum(r.need_bytes for r in others if r.state == "loading")
-        free = self._memory.available_bytes() - loading
-        if budget := self._settings.memory_budget_bytes:
-            free = min(free, budget - sum(r.need_bytes for r in others))
-        return free
+    def _give_up(self, runner: Runner, error: Exception) -> None:
+        self._forget(runner)
+        self._leaving.discard(runner)
+        runner.failed(error)
+        self._announce_memory()
 
     # Letting go
+
+    def _drop(self, runner: Runner) -> None:
+        if runner.drop():
+            self._settle(runner)
 
     def _settle(self, runner: Runner) -> None:
         """Nobody uses it now: keep it for its time, or let it go."""
@@ -248,7 +258,7 @@ class Scheduler:
             self._retire(runner)
         elif runner.keep_alive_s != FOREVER_S:
             runner.expire_with(self._clock.call_later(runner.keep_alive_s, lambda: self._expire(runner)))
-        self._background.start(self._announce_memory(), name="announce memory")
+        self._announce_memory()
 
     def _expire(self, runner: Runner) -> None:
         if not runner.users:
@@ -265,20 +275,29 @@ class Scheduler:
     async def _close(self, runner: Runner) -> None:
         if runner.state == "loading":
             await asyncio.wait([runner.ready])
-        if runner.users or runner.state == "closed":
+        if runner.users or runner.state != "ready":
             return
-        await runner.aclose()
-        self._leaving.discard(runner)
+        await self._end(runner)
         log.info("model unloaded", extra={"model": runner.model.name.short})
-        await self._announce_memory()
+
+    async def _end(self, runner: Runner) -> None:
+        """Closes its engine. What goes wrong is told to the log: it concerns nobody else."""
+        try:
+            await runner.aclose()
+        except Exception:
+            log.exception("engine did not close as it should", extra={"model": runner.model.name.short})
+        self._forget(runner)
+        self._leaving.discard(runner)
+        self._announce_memory()
 
     def _forget(self, runner: Runner) -> None:
         if self._runners.get(runner.model.name) is runner:
             del self._runners[runner.model.name]
 
-    async def _announce_memory(self) -> None:
-        async with self._memory_freed:
-            self._memory_freed.notify_all()
+    def _announce_memory(self) -> None:
+        """Every load that waits looks again, in the order in which they came."""
+        self._memory_news.set()
+        self._memory_news = asyncio.Event()
 
     def _describe(self, runner: Runner) -> Running:
         assert runner.engine is not None
@@ -308,5 +327,7 @@ def _grown(found: Runner, model: Model, spec: LoadSpec) -> LoadSpec:
     return msgspec.structs.replace(spec, n_ctx=found.spec.n_ctx)
 
 
-def _gib(size_bytes: int) -> str:
-    return f"{max(size_bytes, 0) / (1 << 30):.1f} GiB"
+def _as_load_error(error: Exception, name: str) -> ModelLoadError:
+    if isinstance(error, CorralError):
+        return ModelLoadError(str(error))
+    return ModelLoadError(f"{name} cannot be loaded: {type(error).__name__}{f': {error}' if str(error) else ''}")

@@ -6,7 +6,7 @@ usual request costs no extra round trip.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from corral.core.clock import Clock
 from corral.core.errors import ContextOverflowError
@@ -19,6 +19,7 @@ from corral.service.prompt import ChatPrompt
 from corral.service.requests import Delta, Done, Event, Truncation
 
 ContextOf = Callable[[str], Awaitable[tuple[int, ...]]]
+Render = Callable[[ChatPrompt], Awaitable[str]]
 
 
 @dataclass(slots=True)
@@ -80,17 +81,25 @@ async def begin(stack: AsyncExitStack, lease: Lease, job: Job, *, began_ns: int,
     return Answer(await anext(steps), steps, lease, began_ns, clock)
 
 
-async def shortened(prompt: ChatPrompt, engine: Engine, overflow: ContextOverflowError) -> tuple[str, Truncation]:
+async def shortened(
+    prompt: ChatPrompt, render: Render, engine: Engine, overflow: ContextOverflowError
+) -> tuple[str, Truncation]:
     """The chat without its oldest turns, as many as must go, and what was left out.
 
     Raises the overflow itself when the last turn alone does not fit.
     """
+    fitting = ""  # the longest text so far that fits: each that is found to fit is longer than the one before
 
     async def fits(messages: Sequence[Message]) -> bool:
-        return len(await engine.tokenize(prompt.render(messages))) < overflow.num_ctx
+        nonlocal fitting
+        text = await render(replace(prompt, messages=tuple(messages)))
+        if len(await engine.tokenize(text)) >= overflow.num_ctx:
+            return False
+        fitting = text
+        return True
 
     kept = await dropped_to_fit(prompt.messages, fits)
     if kept is None:
         raise overflow
     dropped = len(prompt.messages) - len(kept)
-    return prompt.render(kept), Truncation(prompt_tokens_total=overflow.prompt_tokens, dropped_messages=dropped)
+    return fitting, Truncation(prompt_tokens_total=overflow.prompt_tokens, dropped_messages=dropped)

@@ -26,7 +26,7 @@ class BlobService:
         """
         if await self.has(digest):
             return False
-        writer = await self._threads.run(self._store.start_blob, digest)
+        writer = self._store.start_blob(digest)
         try:
             await self._write(writer, chunks)
             await self._threads.run(writer.commit)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError
+from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.store import (
     CONFIG_LAYER,
@@ -109,10 +109,7 @@ class Draft:
     def write(self, name: ModelName, *, prune: bool = True) -> None:
         """Makes it the model of that name. With `prune`, layers that only the model before it had are removed."""
         config, _ = self.store.put_blob(go_json(self.config), CONFIG_LAYER)
-        before = _digests(self.store, name)
-        self.store.write_manifest(name, Manifest(config=config, layers=tuple(layer.layer for layer in self.layers)))
-        if prune:
-            self.store.remove_unused(before)
+        self.store.replace(name, Manifest(config=config, layers=tuple(layer.layer for layer in self.layers)), prune=prune)
 
     def _replace(self, media_type: str, data: bytes) -> None:
         self.layers = [layer for layer in self.layers if layer.layer.media_type != media_type]
@@ -125,14 +122,6 @@ class Draft:
 
 def _status(digest: str, *, is_new: bool) -> str:
     return f"creating new layer {digest}" if is_new else f"using existing layer {digest}"
-
-
-def _digests(store: Store, name: ModelName) -> set[str]:
-    """The blobs of the model that has this name now."""
-    try:
-        return {blob.digest for blob in store.manifest(name).blobs}
-    except (ModelNotFoundError, ModelCorruptError):
-        return set()
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -5,9 +5,9 @@ loaded is said before; what only the engine knows (does the prompt fit) before t
 The order of the checks is Ollama's. Source: ollama@v0.32 server/routes.go, ChatHandler and GenerateHandler.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, ParamSpec
 
 from corral.core.aio import ThreadLimiter
 from corral.core.clock import Clock, SystemClock
@@ -16,10 +16,11 @@ from corral.core.options import Options
 from corral.sched import Lease, Running, Scheduler
 from corral.service.answer import begin, job_for, shortened
 from corral.service.models import capabilities
-from corral.service.prompt import chat_prompt, generate_prompt
+from corral.service.prompt import ChatPrompt, chat_prompt, generate_prompt, generate_size_chars
 from corral.service.requests import ChatRequest, Event, GenerateRequest, InferenceRequest, Loaded, Rendered
 from corral.store import Model, ModelName, Store
 
+P = ParamSpec("P")
 MAX_TOP_LOGPROBS: Final = 20
 _BIG_PROMPT_CHARS: Final = 20_000  # rendering more than this would hold the event loop for long
 
@@ -31,14 +32,14 @@ class Inference:
         self._store = store
         self._scheduler = scheduler
         self._clock: Clock = clock or SystemClock()
-        self._renders = ThreadLimiter("render", 2)
+        self._threads = ThreadLimiter("corral-prompt", 2)  # renders, and reads models
 
     def running(self) -> list[Running]:
         """The models in memory, latest expiry first."""
         return self._scheduler.running()
 
     def close(self) -> None:
-        self._renders.close()
+        self._threads.close()
 
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[Event]]:
@@ -47,7 +48,7 @@ class Inference:
         _check_logprobs(request)
         if not request.model:
             raise BadRequestError("model is required")
-        model = self._model(request.model)
+        model = await self._model(request.model)
         if not request.messages and request.keep_alive_s == 0:
             yield await self._unloaded(model)
             return
@@ -57,8 +58,7 @@ class Inference:
             yield await self._loaded(model, options, request)
             return
         prompt = chat_prompt(model, request)
-        size = sum(len(message.content) for message in prompt.messages)
-        text = await self._renders.run(prompt.render) if size > _BIG_PROMPT_CHARS else prompt.render()
+        text = await self._rendered(prompt)
         if request.debug_render_only:
             yield _only(Rendered(text))
             return
@@ -74,7 +74,7 @@ class Inference:
             except ContextOverflowError as overflow:
                 if not request.truncate:
                     raise
-                text, truncation = await shortened(prompt, lease.engine, overflow)
+                text, truncation = await shortened(prompt, self._rendered, lease.engine, overflow)
                 job = job_for(lease, options, text, shift=request.shift)
                 answer = await begin(stack, lease, job, began_ns=began_ns, clock=self._clock)
             answer.truncation = truncation
@@ -88,7 +88,7 @@ class Inference:
         """
         began_ns = self._clock.monotonic_ns()
         _check_logprobs(request)
-        model = self._model(request.model)
+        model = await self._model(request.model)
         if not request.prompt and request.keep_alive_s == 0:
             yield await self._unloaded(model)
             return
@@ -97,7 +97,7 @@ class Inference:
         if not request.prompt:
             yield await self._loaded(model, options, request)
             return
-        text = generate_prompt(model, request)
+        text = await self._sized(generate_size_chars(request), generate_prompt, model, request)
         if request.debug_render_only:
             yield _only(Rendered(text))
             return
@@ -106,16 +106,27 @@ class Inference:
             answer = await begin(stack, lease, job, began_ns=began_ns, clock=self._clock)
 
             async def context_of(said: str) -> tuple[int, ...]:
-                return (*request.context, *await lease.engine.tokenize(text + said))
+                return (*request.context, *await lease.engine.tokenize(text + said, add_special=not request.context))
 
             yield answer.events(None if request.raw else context_of)
 
-    def _model(self, name: str) -> Model:
+    async def _rendered(self, prompt: ChatPrompt) -> str:
+        return await self._sized(prompt.size_chars, prompt.render)
+
+    async def _sized(self, size_chars: int, render: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> str:
+        """The rendered text; from a thread where there is so much to render that others would wait for it."""
+        if size_chars <= _BIG_PROMPT_CHARS:
+            return render(*args, **kwargs)
+        return await self._threads.run(render, *args, **kwargs)
+
+    async def _model(self, name: str) -> Model:
         if not name:
             raise ModelNotFoundError(name)
         parsed = ModelName.parse(name)
         try:
-            return self._store.get(parsed)
+            if known := self._store.cached(parsed):
+                return known
+            return await self._threads.run(self._store.get, parsed)
         except ModelNotFoundError:
             raise ModelNotFoundError(name) from None  # as the client spelled it
 

@@ -1,6 +1,6 @@
 """From a request and a model to the prompt that the engine gets. Pure: no engine, no waiting."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,20 @@ from corral.template import ChatTemplate, Conversation, choose, compile_go, comp
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """A chat, ready to be rendered with any part of its messages."""
+    """A chat, ready to be rendered."""
 
     template: ChatTemplate
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...]
     think: Think
 
-    def render(self, messages: Sequence[Message] | None = None) -> str:
-        chosen = self.messages if messages is None else tuple(messages)
-        return self.template.render(Conversation(messages=chosen, tools=self.tools, think=self.think))
+    @property
+    def size_chars(self) -> int:
+        """About how much there is to render."""
+        return sum(len(message.content) + len(message.thinking) for message in self.messages)
+
+    def render(self) -> str:
+        return self.template.render(Conversation(messages=self.messages, tools=self.tools, think=self.think))
 
 
 def template_of(model: Model) -> ChatTemplate:
@@ -39,6 +43,11 @@ def chat_prompt(model: Model, request: ChatRequest) -> ChatPrompt:
     if model.system and request.messages[0].role != "system":
         messages = (Message(role="system", content=model.system), *messages)
     return ChatPrompt(template_of(model), messages, request.tools, request.think)
+
+
+def generate_size_chars(request: GenerateRequest) -> int:
+    """About how much there is to render."""
+    return len(request.prompt) + len(request.suffix) + len(request.system or "") + len(request.template or "")
 
 
 def generate_prompt(model: Model, request: GenerateRequest) -> str:

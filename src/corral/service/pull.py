@@ -195,19 +195,10 @@ class PullService:
     async def _keep(self, name: ModelName, manifest: bytes, publish: Publish) -> None:
         """Writes the manifest, and drops what only the model that it replaces had."""
         publish(Status(status="writing manifest"))
-        before = await self._disk.reading.run(self._digests_of, name)
-        await self._disk.writing.run(self._store.write_manifest, name, manifest)
-        unused = before - await self._disk.reading.run(self._digests_of, name)
-        if unused and not self._noprune:
+        removed = await self._disk.writing.run(self._store.replace, name, manifest, prune=not self._noprune)
+        if removed:
             publish(Status(status="removing unused layers"))
-            await self._disk.writing.run(self._store.remove_unused, unused)
         publish(Status(status="success"))
-
-    def _digests_of(self, name: ModelName) -> set[str]:
-        try:
-            return {blob.digest for blob in self._store.manifest(name).blobs}
-        except (ModelNotFoundError, ModelCorruptError):
-            return set()
 
 
 def _reporter(blob: Descriptor, publish: Publish) -> Callable[[int], None]:

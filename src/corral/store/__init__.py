@@ -1,10 +1,11 @@
 """Models on disk, in Ollama's layout: names, manifests, blobs, and what a GGUF says of itself."""
 
 from corral.store.blobs import BlobWriter
+from corral.store.files import store_errors
 from corral.store.gguf import GgufError, GgufHeader, LongArray, Tensor, read_header
 from corral.store.gguf_info import GgufInfo, human_count, read_info
 from corral.store.gguf_types import FILE_TYPES, UNQUANTIZED
-from corral.store.layout import blob_digest, digest_hex, digest_of
+from corral.store.layout import digest_hex, digest_of
 from corral.store.manifests import StoredManifest
 from corral.store.model import (
     ADAPTER_LAYER,
@@ -52,7 +53,6 @@ __all__ = [
     "Store",
     "StoredManifest",
     "Tensor",
-    "blob_digest",
     "digest_hex",
     "digest_of",
     "encode_messages",
@@ -60,4 +60,5 @@ __all__ = [
     "human_count",
     "read_header",
     "read_info",
+    "store_errors",
 ]

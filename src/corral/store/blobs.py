@@ -11,23 +11,23 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from corral.core.errors import BadRequestError, StoreError
-from corral.store.files import settle, store_errors, temporary_file
-from corral.store.layout import TEMPORARY_PREFIX, Layout, blob_digest, digest_hex, digest_of
+from corral.store.files import make_folder, settle, store_errors, temporary_file
+from corral.store.layout import TEMPORARY_PREFIX, Layout, digest_hex, digest_of
 
 COPY_BYTES: Final = 1 << 20
 _STALE_S: Final = 3600.0
 
 
 class BlobWriter:
-    """One blob on its way in. Blocking; whoever makes one closes it, which removes what was not committed.
+    """One blob on its way in. Blocking, but for making it; whoever makes one closes it, which removes what was not committed.
 
-    Calls from several threads come after each other, so closing waits for a write that has begun.
+    Calls from several threads come after each other, so closing waits for a write that has begun. The file is there from the
+    first write on: a writer that is given up before has nothing to give back.
     """
 
     def __init__(self, layout: Layout, expected: str | None = None) -> None:
@@ -36,47 +36,55 @@ class BlobWriter:
         self._expected = digest_of(digest_hex(expected)) if expected is not None else None
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
-        self._is_open = True
+        self._file: tuple[int, Path] | None = None
+        self._is_given_up = False
         self.size_bytes = 0
-        with store_errors(layout.blobs):
-            self._fd, self._path = temporary_file(layout.blobs)
 
     def write(self, data: bytes | memoryview) -> None:
         """Raises StoreError where the disk is full or fails."""
         view = memoryview(data)
-        with self._lock, store_errors(self._path):
-            self._check_open()
+        with self._lock, store_errors(self._layout.blobs):
+            fd, _ = self._opened()
             self._hash.update(view)
             self.size_bytes += len(view)
             while view:
-                view = view[os.write(self._fd, view) :]
+                view = view[os.write(fd, view) :]
 
     def commit(self) -> str:
         """Makes the blob and gives its digest. Raises BadRequestError where it is not the expected one, StoreError."""
         with self._lock:
-            self._check_open()
+            self._check()
             digest = digest_of(self._hash.hexdigest())
             if self._expected not in (None, digest):
                 raise BadRequestError(f'digest mismatch, expected "{self._expected}", got "{digest}"')
             path = self._layout.blob(digest)
             with store_errors(path):
-                os.fsync(self._fd)
-                settle(self._path, path)
+                fd, temporary = self._opened()
+                os.fsync(fd)
+                settle(temporary, path)
             return digest
 
     def close(self) -> None:
         """Safe to call twice."""
         with self._lock:
-            if not self._is_open:
+            self._is_given_up = True
+            if not self._file:
                 return
-            self._is_open = False
-            os.close(self._fd)
+            fd, path = self._file
+            self._file = None
+            os.close(fd)
             with suppress(OSError):  # committed: it has another name now
-                self._path.unlink()
+                path.unlink()
 
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise StoreError(f"cannot write {self._path}: the upload was given up")
+    def _check(self) -> None:
+        if self._is_given_up:
+            raise StoreError(f"cannot write {self._layout.blobs}: the upload was given up")
+
+    def _opened(self) -> tuple[int, Path]:
+        self._check()
+        if not self._file:
+            self._file = temporary_file(self._layout.blobs)
+        return self._file
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +118,7 @@ class Blobs:
         """Makes a file whose digest is known a blob: moved where it lies on the same disk, else copied and removed."""
         target = self._layout.blob(digest)
         with store_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with source.open("rb") as file:
                 os.fsync(file.fileno())
             try:
@@ -131,17 +139,10 @@ class Blobs:
         with store_errors(path):
             path.unlink(missing_ok=True)
 
-    def digests(self) -> Iterator[str]:
-        """Every blob's digest, in no order."""
-        with suppress(FileNotFoundError), os.scandir(self._layout.blobs) as entries:
-            for entry in entries:
-                if digest := blob_digest(entry.name):
-                    yield digest
-
     def sweep(self, older_than_s: float = _STALE_S) -> None:
         """Removes the files of writers that were killed."""
         before = time.time() - older_than_s
-        with suppress(OSError):
-            for path in self._layout.blobs.glob(f"{TEMPORARY_PREFIX}*"):
+        for path in self._layout.blobs.glob(f"{TEMPORARY_PREFIX}*"):
+            with suppress(OSError):  # its writer has removed it, or it is another user's
                 if path.stat().st_mtime < before:
                     path.unlink()

@@ -5,10 +5,26 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from corral.core.errors import StoreError
 from corral.store.layout import TEMPORARY_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """Equal stamps of one path mean the same file, unchanged."""
+
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileStamp":
+        """Raises OSError."""
+        stat = path.stat()
+        return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @contextmanager
@@ -29,9 +45,18 @@ def _reason(exc: OSError) -> str:
     return what
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the folder and those that it lies in, each of them durably. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def temporary_file(folder: Path) -> tuple[int, Path]:
     """A new file, open for reading and writing, under a name that nothing in a store has."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     fd, path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
     os.fchmod(fd, 0o644)
     return fd, Path(path)

@@ -16,7 +16,6 @@ from corral.store.names import ModelName
 
 TEMPORARY_PREFIX: Final = ".tmp-"  # no part of a name and no blob begins with a dot
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
-_BLOB: Final = re.compile(r"sha256-([0-9a-f]{64})")
 
 
 def digest_hex(text: str) -> str:
@@ -52,9 +51,3 @@ class Layout:
     def blob(self, digest: str) -> Path:
         """Raises BadRequestError where `digest` is none."""
         return self.blobs / f"sha256-{digest_hex(digest)}"
-
-
-def blob_digest(file_name: str) -> str | None:
-    """The digest of the blob with this file name; None for any other file, a half-fetched blob for one."""
-    found = _BLOB.fullmatch(file_name)
-    return digest_of(found[1]) if found else None

@@ -7,18 +7,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from corral.core.errors import ModelCorruptError
-from corral.store.files import write_atomically
+from corral.store.files import FileStamp, write_atomically
 from corral.store.layout import Layout
 from corral.store.names import ModelName
 from corral.wire.registry import Descriptor, Manifest
 
+_CACHED: Final = 512
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -47,18 +47,40 @@ class Manifests:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._read: dict[ModelName, tuple[FileStamp, StoredManifest]] = {}
 
     def read(self, name: ModelName) -> StoredManifest | None:
         """The manifest of this name, None where there is none. Raises ModelCorruptError for one that cannot be read."""
+        if known := self.known(name):
+            return known
         path = self._layout.manifest(name)
         try:
-            stat = path.stat()
+            stamp = FileStamp.of(path)
         except (FileNotFoundError, NotADirectoryError):
             other = self.spelling(name)
             return self.read(other) if other else None
         except OSError as exc:
             raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
-        return _stored(name, path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        stored = _stored(name, path, stamp.modified_ns)
+        if len(self._read) >= _CACHED:
+            self._read.clear()
+        self._read[name] = (stamp, stored)
+        return stored
+
+    def known(self, name: ModelName) -> StoredManifest | None:
+        """The manifest of the very name, where it has been read and its file has not changed since; nothing is read here."""
+        stamp, stored = self._read.get(name, (None, None))
+        return stored if stored and self._stamp(name) == stamp else None
+
+    def has(self, name: ModelName) -> bool:
+        """Whether there is a manifest of the very name; no folder is looked through."""
+        return self._stamp(name) is not None
+
+    def _stamp(self, name: ModelName) -> FileStamp | None:
+        try:
+            return FileStamp.of(self._layout.manifest(name))
+        except OSError:
+            return None
 
     def names(self) -> list[ModelName]:
         """Every model that has a manifest, in no order. Files that cannot be a manifest are passed over."""
@@ -71,7 +93,7 @@ class Manifests:
         spelled = self.spelling(name) or name
         text = manifest if isinstance(manifest, bytes) else msgspec.json.encode(manifest)
         write_atomically(self._layout.manifest(spelled), text)
-        _stored.cache_clear()  # a file's time is too coarse to tell two writes in a row apart
+        self._read.pop(spelled, None)  # a file's time is too coarse to tell two writes in a row apart
         return spelled
 
     def remove(self, name: ModelName) -> None:
@@ -109,8 +131,7 @@ def _same(folder: Path, name: str) -> list[str]:
     return sorted((entry for entry in entries if entry.lower() == name.lower()), key=lambda entry: (entry != name, entry))
 
 
-@lru_cache(maxsize=512)
-def _stored(name: ModelName, path: Path, _inode: int, _size_bytes: int, modified_ns: int) -> StoredManifest:
+def _stored(name: ModelName, path: Path, modified_ns: int) -> StoredManifest:
     try:
         text = path.read_bytes()
         manifest = msgspec.json.decode(text, type=Manifest)

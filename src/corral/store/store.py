@@ -7,7 +7,7 @@ a newer file. A model that is damaged stands in nobody's way: it is an error to 
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 
 from corral.core.errors import BadRequestError, CorralError, ModelCorruptError, ModelNotFoundError, StoreError
 from corral.store.blobs import Blobs, BlobWriter
-from corral.store.files import store_errors
+from corral.store.files import FileStamp, make_folder, store_errors
 from corral.store.gguf import GgufError
 from corral.store.gguf_info import GgufInfo, read_info
 from corral.store.layout import Layout, digest_hex, digest_of
@@ -65,6 +65,37 @@ class _Root:
         self.layout = Layout(path)
         self.manifests = Manifests(self.layout)
         self.blobs = Blobs(self.layout)
+        self._is_reported = False
+
+    def is_readable(self) -> bool:
+        """False, and once a line in the log, where this user may not look into it."""
+        try:
+            for folder in (self.layout.manifests, self.layout.blobs):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    os.scandir(folder).close()
+        except OSError as exc:
+            if not self._is_reported:
+                self._is_reported = True
+                log.warning("models passed over", extra={"store": str(self.layout.root), "error": exc.strerror})
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A model that was read, and what it was read from."""
+
+    root: _Root
+    stored: StoredManifest
+    file: FileStamp
+    model: Model
+
+    @property
+    def is_file_same(self) -> bool:
+        try:
+            return FileStamp.of(self.model.model_path) == self.file
+        except OSError:
+            return False
 
 
 class Store:
@@ -78,7 +109,7 @@ class Store:
         self._own = _Root(root)
         self._roots = (self._own, *(_Root(path) for path in extra_roots))
         self._changing = threading.Lock()  # no blob is removed while a manifest that may need it is written
-        self._models: dict[ModelName, tuple[StoredManifest, os.stat_result, Model]] = {}
+        self._models: dict[ModelName, _Known] = {}
 
     @property
     def root(self) -> Path:
@@ -86,15 +117,23 @@ class Store:
 
     def get(self, name: ModelName) -> Model:
         """The model of this name, in whatever case. Raises ModelNotFoundError, ModelCorruptError."""
-        stored = self._find(name)[1]
+        root, stored = self._find(name)
         known = self._models.get(stored.name)
-        if known and known[0] is stored and _is_same(known[2].model_path, known[1]):
-            return known[2]
-        model = self._load(stored)
+        if known and known.stored == stored and known.is_file_same:
+            return known.model
+        model, file = self._load(stored)
         if len(self._models) >= _CACHED_MODELS:
             self._models.clear()
-        self._models[stored.name] = (stored, model.model_path.stat(), model)
+        self._models[stored.name] = _Known(root, stored, file, model)
         return model
+
+    def cached(self, name: ModelName) -> Model | None:
+        """What `get` gives, where it was given before in this spelling and no file has changed since. Reads nothing."""
+        known = self._models.get(name)
+        if not known or any(root.manifests.has(name) for root in self._roots[: self._roots.index(known.root)]):
+            return None
+        is_same = known.root.manifests.known(name) == known.stored and known.is_file_same
+        return known.model if is_same else None
 
     def manifest(self, name: ModelName) -> StoredManifest:
         """The model's manifest alone. Raises ModelNotFoundError, ModelCorruptError."""
@@ -110,7 +149,7 @@ class Store:
     def scan(self) -> Listing:
         """Every model, the usable ones newest first."""
         models: dict[tuple[str, ...], Model | Damaged] = {}
-        for root in self._roots:
+        for root in self._readable():
             for name in root.manifests.names():
                 if name.key not in models:
                     models[name.key] = self._or_damaged(name)
@@ -139,7 +178,7 @@ class Store:
 
     def blob_path(self, digest: str) -> Path | None:
         """Where the blob lies, in whatever store. Raises BadRequestError where `digest` is none."""
-        for root in self._roots:
+        for root in self._readable():
             if path := root.blobs.path(digest):
                 return path
         return None
@@ -177,7 +216,7 @@ class Store:
             return
         target = self._own.layout.blob(digest)
         with suppress(OSError):  # another disk, or another owner's file
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             target.hardlink_to(path)
 
     def write_manifest(self, name: ModelName, manifest: Manifest | bytes) -> ModelName:
@@ -187,17 +226,15 @@ class Store:
         """
         layers = _decoded(manifest)
         with self._changing:
-            for blob in (*layers.layers, layers.config):
-                if not self.has_blob(blob.digest):
-                    raise StoreError(
-                        f"model {name.short!r} was not written: its layer {blob.digest} is not in the store; try again"
-                    )
-            return self._own.manifests.write(name, manifest)
+            return self._written(name, manifest, layers)
 
-    def remove_unused(self, digests: Iterable[str]) -> None:
-        """Removes those of the blobs that no model has. Raises StoreError."""
+    def replace(self, name: ModelName, manifest: Manifest | bytes, *, prune: bool) -> set[str]:
+        """The same; with `prune`, blobs that only the model before it had are removed. Gives their digests."""
+        layers = _decoded(manifest)
         with self._changing:
-            self._remove_unused(digests)
+            before = self._blobs_of(name)
+            self._written(name, manifest, layers)
+            return self._remove_unused(before) if prune else set()
 
     def sweep(self) -> None:
         """Removes what writers that were killed have left behind."""
@@ -212,38 +249,54 @@ class Store:
         except OSError as exc:
             raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
 
+    def _written(self, name: ModelName, manifest: Manifest | bytes, layers: Manifest) -> ModelName:
+        for blob in (*layers.layers, layers.config):
+            if not self.has_blob(blob.digest):
+                raise StoreError(
+                    f"model {name.short!r} was not written: its layer {blob.digest} is not in the store; try again"
+                )
+        return self._own.manifests.write(name, manifest)
+
     def _find(self, name: ModelName) -> tuple[_Root, StoredManifest]:
-        for root in self._roots:
+        for root in self._readable():
             if stored := root.manifests.read(name):
                 return root, stored
         raise ModelNotFoundError(name.short)
+
+    def _readable(self) -> Iterator[_Root]:
+        """Our own store, then those of the others that this user may read."""
+        yield self._own
+        yield from (root for root in self._roots[1:] if root.is_readable())
 
     def _spelled(self, name: ModelName) -> ModelName:
         """The name as our own store spells it. Raises ModelNotFoundError, BadRequestError."""
         if spelled := self._own.manifests.spelling(name):
             return spelled
         for root in self._roots[1:]:
-            if root.manifests.spelling(name):
+            if root.is_readable() and root.manifests.spelling(name):
                 raise BadRequestError(
                     f"model {name.short!r} is in the store at {root.layout.root}, which is only read here; "
                     "remove it with the program that store belongs to"
                 )
         raise ModelNotFoundError(name.short)
 
-    def _blobs_of(self, spelled: ModelName) -> set[str]:
+    def _blobs_of(self, name: ModelName) -> set[str]:
         try:
-            stored = self._own.manifests.read(spelled)
+            stored = self._own.manifests.read(name)
         except ModelCorruptError:
             return set()
         return {blob.digest for blob in stored.blobs} if stored else set()
 
-    def _remove_unused(self, digests: Iterable[str]) -> None:
+    def _remove_unused(self, digests: Iterable[str]) -> set[str]:
+        """Removes those of the blobs that no model has, and gives them."""
         used, damaged = self._used()
         if damaged:  # nobody knows what it needs, so all is kept
             log.warning("layers kept", extra={"damaged": damaged.short})
-            return
-        for digest in set(digests) - used:
+            return set()
+        unused = set(digests) - used
+        for digest in unused:
             self._own.blobs.remove(digest)
+        return unused
 
     def _used(self) -> tuple[set[str], ModelName | None]:
         """The blobs of all models of our own store, and a model whose manifest cannot be read, if there is one."""
@@ -264,7 +317,7 @@ class Store:
         except CorralError as exc:
             return Damaged(name, exc)
 
-    def _load(self, stored: StoredManifest) -> Model:
+    def _load(self, stored: StoredManifest) -> tuple[Model, FileStamp]:
         name = stored.name
         config = decode_config(self._bytes(stored.manifest.config, name), name)
         layers = _by_type(stored.manifest.layers)
@@ -273,8 +326,9 @@ class Store:
             raise ModelCorruptError(f"model {name.short!r} has no weights that can be run; pull or create it again")
         texts = {kind: self._text(layers[kind][-1], name) for kind in (TEMPLATE_LAYER, SYSTEM_LAYER) if kind in layers}
         model_path = self._path(weights[0], name)
+        file = self._stamp(model_path, name)
         parameters, messages = layers.get(PARAMS_LAYER), layers.get(MESSAGES_LAYER)
-        return Model(
+        model = Model(
             name=name,
             digest=stored.digest,
             size_bytes=stored.size_bytes,
@@ -291,6 +345,7 @@ class Store:
             gguf=self.info(model_path, name),
             parent=weights[0].parent,
         )
+        return model, file
 
     def _path(self, blob: Descriptor, name: ModelName) -> Path:
         """Where a layer lies, whole. Raises ModelCorruptError where it does not."""
@@ -299,13 +354,20 @@ class Store:
             raise ModelCorruptError(
                 f"model {name.short!r} is incomplete: its layer {blob.digest} is missing; pull or create it again"
             )
-        size_bytes = path.stat().st_size
+        size_bytes = self._stamp(path, name).size_bytes
         if size_bytes != blob.size:
             raise ModelCorruptError(
                 f"model {name.short!r} is damaged: its layer {blob.digest} has {size_bytes} bytes and should have {blob.size}; "
                 "pull or create it again"
             )
         return path
+
+    @staticmethod
+    def _stamp(path: Path, name: ModelName) -> FileStamp:
+        try:
+            return FileStamp.of(path)
+        except OSError as exc:  # it was there a moment ago
+            raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
 
     def _bytes(self, blob: Descriptor, name: ModelName) -> bytes:
         path = self._path(blob, name)
@@ -325,15 +387,6 @@ def _by_type(layers: Iterable[Descriptor]) -> dict[str, list[Descriptor]]:
     for layer in layers:
         found.setdefault(layer.media_type, []).append(layer)
     return found
-
-
-def _is_same(path: Path, before: os.stat_result) -> bool:
-    """Whether the file is still the one that was read."""
-    try:
-        now = path.stat()
-    except OSError:
-        return False
-    return (now.st_size, now.st_mtime_ns, now.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
 
 
 def _decoded(manifest: Manifest | bytes) -> Manifest:

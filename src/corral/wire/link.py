@@ -47,7 +47,7 @@ class Hello(Frame, frozen=True):
     """The worker is up: native code is loaded, a model may come."""
 
     devices: tuple[str, ...]
-    has_gpu: bool
+    gpu_total_bytes: int  # the memory of all GPUs; 0 without one
 
 
 class Progress(Frame, frozen=True):

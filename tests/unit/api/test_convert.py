@@ -51,6 +51,14 @@ def test_an_empty_system_and_template_are_the_models_own() -> None:
     assert (request.system, request.template, request.context) == (None, None, (1, 2))
 
 
+@pytest.mark.parametrize("token", [2**31, -(2**31) - 1, 2**40])
+def test_a_context_token_that_no_model_can_have_is_refused(token: int) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        generate_request(wire.GenerateRequest(model="m", context=[1, token, 2]), client="")
+    where = "Go struct field GenerateRequest.context of type int32"
+    assert str(caught.value) == f"json: cannot unmarshal number {token} into {where}"
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [(None, None), (0, 0.0), (600.5, 600.5), (-1, math.inf), ("10m", 600.0), ("1h30m", 5400.0), ("-1", math.inf), ("10", 10.0)],

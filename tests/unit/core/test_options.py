@@ -23,6 +23,18 @@ def test_whole_numbers_take_floats_by_dropping_the_fraction() -> None:
     assert checked({"top_k": 1.5, "num_predict": 6.0, "seed": -1.9}) == {"top_k": 1, "num_predict": 6, "seed": -1}
 
 
+def test_numbers_may_be_as_large_as_their_type() -> None:
+    options = {"num_ctx": 2**31 - 1, "num_predict": -(2**31), "seed": 2**63 - 1, "temperature": 3.4e38}
+    assert checked(options) == options
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5])
+@pytest.mark.parametrize("name", ["num_ctx", "num_batch"])
+def test_a_size_below_one_means_that_nobody_chose(name: str, value: float) -> None:
+    assert checked({name: value}) == {}
+    assert getattr(Options.resolve({name: 1024}, {name: value}), name) == 1024
+
+
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
@@ -30,6 +42,16 @@ def test_whole_numbers_take_floats_by_dropping_the_fraction() -> None:
         ("temperature", True, 'option "temperature" must be of type float32'),
         ("num_ctx", "big", 'option "num_ctx" must be of type integer'),
         ("num_ctx", float("inf"), 'option "num_ctx" must be of type integer'),
+        ("num_batch", 1e30, 'option "num_batch" must be of type integer'),
+        ("num_batch", 2**31, 'option "num_batch" must be of type integer'),
+        ("num_predict", -(2**31) - 1, 'option "num_predict" must be of type integer'),
+        ("top_k", float("nan"), 'option "top_k" must be of type integer'),
+        ("seed", 2**63, 'option "seed" must be of type integer'),
+        ("temperature", float("nan"), 'option "temperature" must be of type float32'),
+        ("temperature", 1e39, 'option "temperature" must be of type float32'),
+        ("top_p", float("-inf"), 'option "top_p" must be of type float32'),
+        pytest.param("top_p", 10**400, 'option "top_p" must be of type float32', id="huge-float"),
+        pytest.param("seed", 10**400, 'option "seed" must be of type integer', id="huge-integer"),
         ("use_mmap", "yes", 'option "use_mmap" must be of type boolean'),
         ("use_mmap", 1, 'option "use_mmap" must be of type boolean'),
         ("stop", 3, 'option "stop" must be of type array'),

@@ -61,6 +61,11 @@ def test_duration_complains_as_go_does(text: str, complaint: str) -> None:
         ("-1m", math.inf),
         ("-1", math.inf),
         ("10", 10.0),
+        (9_223_372_036, 9_223_372_036.0),
+        (300_000_000_000, math.inf),
+        pytest.param(10**400, math.inf, id="huge"),
+        pytest.param("1" * 400, math.inf, id="huge text"),
+        ("3000000h", math.inf),
     ],
 )
 def test_keep_alive_takes_numbers_durations_and_plain_seconds(value: float | str, seconds: float) -> None:

@@ -44,6 +44,15 @@ def test_prompt_without_tokens_is_refused() -> None:
     assert isinstance(Toy().run("").refusal, JobFailed)
 
 
+def test_prompt_that_cannot_be_tokenized_fails_alone() -> None:
+    toy = Toy()
+    running = toy.submit("hello")
+    toy.words.unreadable = "?"
+    refusal = toy.run("what?").refusal
+    assert refusal == JobFailed(2, "llama.cpp cannot tokenize a text of 5 bytes")
+    assert toy.outcomes[running].text == answer("hello")[0]
+
+
 @pytest.mark.parametrize(("size", "is_refused"), [(255, False), (256, True), (1000, True)])
 def test_prompt_that_leaves_no_room_overflows_with_both_numbers(size: int, is_refused: bool) -> None:
     toy = Toy()

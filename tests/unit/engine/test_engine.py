@@ -140,3 +140,23 @@ async def test_info_follows_the_worker(engine: LlamaCppEngine, worker: Listener)
     grown = EngineInfo(n_ctx=10, n_ctx_train=10, n_parallel=2, size_bytes=9, vram_bytes=0, can_shift=True)
     worker.on_frame(Loaded(grown))
     assert engine.info == grown
+
+
+class Speechless(Listener):
+    """A worker to which nothing of these kinds can be said."""
+
+    def send(self, frame: Frame) -> None:
+        if isinstance(frame, Submit | Tokenize):
+            raise OverflowError("int too big to convert")
+        super().send(frame)
+
+
+async def test_what_cannot_be_sent_is_raised_and_leaves_nothing_behind() -> None:
+    engine = LlamaCppEngine(Speechless(), INFO)
+    with pytest.raises(OverflowError):
+        await engine.tokenize("hi")
+    async with AsyncExitStack() as stack:
+        with pytest.raises(OverflowError):
+            await stack.enter_async_context(engine.generate(JOB))
+    assert not engine._calls
+    assert not engine._streams

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from corral.core.errors import ModelLoadError
-from corral.engine.llamacpp.memory import KvMemory
+from corral.core.errors import CorralError, ModelLoadError
+from corral.engine.llamacpp.memory import KvMemory, MemoryLostError
 from tests.support.clock import FakeClock
 from tests.support.toy_engine import ToyContext
 
@@ -65,6 +65,20 @@ def test_growth_without_memory_keeps_what_is_there_and_is_tried_again_later(made
     assert len(tries) == count + 2
     memory.grow([1], sequences=4)  # less than what there was no memory for
     assert (memory.context.sequences, made[-1].kv) == (4, {1: [1, 2, 3]})
+
+
+def test_memory_that_cannot_be_had_again_is_the_end_of_the_worker(made: list[ToyContext]) -> None:
+    make = maker(made, [], most=512)
+    memory = KvMemory(
+        lambda sequences, cells: make(sequences, cells) if not made else make(10_000, 10_000),
+        sequences=2,
+        cells=256,
+        most_sequences=8,
+        most_cells=256,
+    )
+    with pytest.raises(MemoryLostError, match="2 sequences of 256 tokens") as caught:
+        memory.grow([], sequences=8)
+    assert not isinstance(caught.value, CorralError)  # nobody may take it for the failure of one job
 
 
 @pytest.mark.parametrize("broken", ["saves", "restores"])

@@ -1,65 +1,16 @@
 """Who is loaded, for how long, and who waits."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from corral.core.errors import ModelLoadError, QueueFullError
+from corral.core.errors import QueueFullError
 from corral.core.options import Options
 from corral.core.settings import Settings
 from corral.core.units import FOREVER_S
-from corral.engine.fake import FakeLauncher
-from corral.sched import Scheduler
-from corral.store import Model
-from tests.support.clock import FakeClock
 from tests.support.models import make_model
-
-MIB = 1 << 20
-
-
-@dataclass(slots=True)
-class FakeMemory:
-    free_bytes: int = 1 << 40
-
-    def available_bytes(self) -> int:
-        return self.free_bytes
-
-
-@dataclass(slots=True)
-class Bench:
-    """A scheduler over fakes."""
-
-    scheduler: Scheduler
-    launcher: FakeLauncher
-    clock: FakeClock
-    memory: FakeMemory
-
-    def names(self) -> list[str]:
-        return [r.model.name.short for r in self.scheduler.running()]
-
-    async def use(self, model: Model, options: Options | None = None, *, keep_alive_s: float | None = None) -> int:
-        async with self.scheduler.lease(model, options or Options.resolve(), keep_alive_s=keep_alive_s) as lease:
-            return lease.num_ctx
-
-
-@asynccontextmanager
-async def bench(settings: Settings | None = None) -> AsyncIterator[Bench]:
-    launcher, clock, memory = FakeLauncher(), FakeClock(), FakeMemory()
-    scheduler = Scheduler(launcher, settings or Settings(), clock=clock, memory=memory)
-    try:
-        yield Bench(scheduler, launcher, clock, memory)
-    finally:
-        await scheduler.aclose()
-
-
-async def settle() -> None:
-    """Lets every task run until all of them wait for something outside."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+from tests.support.sched_bench import bench, settle
 
 
 async def test_a_model_is_loaded_once_for_all_who_ask(tmp_path: Path) -> None:
@@ -174,22 +125,6 @@ async def test_a_load_goes_on_when_the_client_that_asked_leaves(tmp_path: Path) 
         assert b.names() == []
 
 
-async def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_by_the_next(tmp_path: Path) -> None:
-    model = make_model(tmp_path, "a")
-    async with bench() as b:
-        b.launcher.failure = "unknown model architecture: 'bird'"
-        results = [await outcome(b, model), await outcome(b, model)]
-        assert results == ["unknown model architecture: 'bird'", "fine"]
-
-
-async def outcome(b: Bench, model: Model) -> str:
-    try:
-        await b.use(model)
-    except ModelLoadError as error:
-        return str(error)
-    return "fine"
-
-
 async def test_a_dead_engine_is_replaced_by_the_next_request(tmp_path: Path) -> None:
     model = make_model(tmp_path, "a")
     async with bench() as b:
@@ -198,45 +133,6 @@ async def test_a_dead_engine_is_replaced_by_the_next_request(tmp_path: Path) -> 
         assert b.names() == []
         await b.use(model)
         assert len(b.launcher.engines) == 2
-
-
-async def test_a_stalled_load_is_given_up(tmp_path: Path) -> None:
-    model = make_model(tmp_path, "a")
-    async with bench(Settings(load_timeout_s=0.01)) as b:
-        b.launcher.hold = asyncio.Event()
-        with pytest.raises(ModelLoadError, match="made no progress"):
-            await b.use(model)
-
-
-async def test_the_idle_model_with_least_keep_alive_left_makes_room(tmp_path: Path) -> None:
-    short, long, new = (make_model(tmp_path, name) for name in ("short", "long", "new"))
-    async with bench(Settings(max_loaded_models=2)) as b:
-        await b.use(long, keep_alive_s=1000)
-        await b.use(short, keep_alive_s=10)
-        await b.use(new)
-        assert sorted(b.names()) == ["long:latest", "new:latest"]
-
-
-async def test_a_load_waits_for_a_busy_model_when_memory_is_short(tmp_path: Path) -> None:
-    busy, new = make_model(tmp_path, "busy"), make_model(tmp_path, "new")
-    async with bench(Settings(max_loaded_models=1)) as b:
-        async with asyncio.TaskGroup() as tasks:
-            async with b.scheduler.lease(busy, Options.resolve()):
-                waiting = tasks.create_task(b.use(new))
-                await settle()
-                assert len(b.launcher.specs) == 1
-            await waiting
-        assert b.names() == ["new:latest"]
-
-
-async def test_a_model_that_can_never_fit_is_refused_and_evicts_nobody(tmp_path: Path) -> None:
-    small, huge = make_model(tmp_path, "small"), make_model(tmp_path, "huge", file_bytes=900 * MIB)
-    async with bench() as b:
-        await b.use(small)
-        b.memory.free_bytes = 500 * MIB
-        with pytest.raises(ModelLoadError, match=r"requires more system memory \(.* GiB\) than is available \(0.5 GiB\)"):
-            await b.use(huge)
-        assert b.names() == ["small:latest"]
 
 
 async def test_places_are_shared_out_and_the_line_is_bounded(tmp_path: Path) -> None:
@@ -271,3 +167,20 @@ async def test_a_new_version_of_a_name_replaces_the_old(tmp_path: Path) -> None:
         await b.use(make_model(tmp_path, "a", digest="2" * 64))
         assert len(b.launcher.specs) == 2
         assert [r.model.digest for r in b.scheduler.running()] == ["2" * 64]
+
+
+async def test_a_request_that_is_refused_for_a_full_line_changes_nothing(tmp_path: Path) -> None:
+    busy, other = make_model(tmp_path, "busy", context_length=32768), make_model(tmp_path, "other")
+    async with bench(Settings(num_parallel=1, max_queue=1)) as b, asyncio.TaskGroup() as tasks:
+        async with b.scheduler.lease(busy, Options.resolve(), keep_alive_s=300):
+            waiting = tasks.create_task(b.use(busy, keep_alive_s=300))
+            await settle()
+            for model, options in [(busy, None), (busy, Options.resolve({"num_ctx": 8192})), (other, None)]:
+                with pytest.raises(QueueFullError):
+                    await b.use(model, options, keep_alive_s=0)
+            await settle()
+            assert len(b.launcher.specs) == 1
+            assert not b.scheduler.running()[0].is_stopping
+        await waiting
+        await settle()
+        assert b.names() == ["busy:latest"]

@@ -1,7 +1,7 @@
 """Chat and generate over a scripted engine: what reaches the engine, what comes back, and what is refused."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ from corral.core.errors import (
     NotSupportedError,
 )
 from corral.core.settings import Settings
-from corral.core.types import Message
-from corral.engine.fake import FakeLauncher, Script
+from corral.core.types import LoadSpec, Message
+from corral.engine.fake import FakeEngine, FakeLauncher, Script
 from corral.sched import Scheduler
 from corral.service import Inference
 from corral.service.requests import ChatRequest, Delta, Done, Event, GenerateRequest, Loaded, Rendered, Truncation
@@ -36,10 +36,33 @@ class Shelf:
 
     models: dict[ModelName, Model]
 
+    read: int = 0  # so many models were not known yet
+
+    def cached(self, name: ModelName) -> Model | None:
+        return self.models.get(name) if self.read else None
+
     def get(self, name: ModelName) -> Model:
+        self.read += 1
         if name not in self.models:
             raise ModelNotFoundError(name.short)
         return self.models[name]
+
+
+BOS = -1
+
+
+class BosEngine(FakeEngine):
+    """Begins a text with a BOS, as most models want it."""
+
+    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+        return [BOS] * add_special + await super().tokenize(text, add_special=add_special)
+
+
+class BosLauncher(FakeLauncher):
+    async def launch(self, spec: LoadSpec, on_progress: Callable[[float], None]) -> FakeEngine:
+        engine = await super().launch(spec, on_progress)
+        self.engines[-1] = BosEngine(engine.info, scripts=self.scripts)
+        return self.engines[-1]
 
 
 @dataclass(slots=True)
@@ -62,7 +85,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(*models: Model, scripts: Sequence[Script] = ()) -> AsyncIterator[Bench]:
-    launcher = FakeLauncher(scripts=deque(scripts))
+    launcher = BosLauncher(scripts=deque(scripts))
     scheduler = Scheduler(launcher, Settings())
     inference = Inference(cast("Store", Shelf({model.name: model for model in models})), scheduler)
     try:
@@ -119,13 +142,14 @@ async def test_model_parameters_hold_where_the_request_is_silent(tmp_path: Path)
 
 async def test_generate_returns_the_tokens_of_prompt_and_answer_unless_raw(tmp_path: Path) -> None:
     model = make_model(tmp_path, "m", template="{{ .Prompt }}")
-    async with bench(model, scripts=[Script((" c", " d")), Script((" c",))]) as b:
-        done = (await b.generate("m", "a b", context=(9, 8)))[-1]
-        raw = (await b.generate("m", "a b", raw=True))[-1]
-    assert isinstance(done, Done)
-    assert isinstance(raw, Done)
-    assert done.context == (9, 8, 0, 1, 2, 3)
-    assert raw.context is None
+    async with bench(model, scripts=[Script((" c", " d")), Script((" c", " d")), Script((" c",))]) as b:
+        contexts = [
+            event.context
+            for options in ({}, {"context": (9, 8)}, {"raw": True})
+            for event in await b.generate("m", "a b", **options)
+            if isinstance(event, Done)
+        ]
+    assert contexts == [(BOS, 0, 1, 2, 3), (9, 8, 0, 1, 2, 3), None]
 
 
 async def test_a_model_without_template_chats_as_chatml_and_generates_from_the_bare_prompt(tmp_path: Path) -> None:

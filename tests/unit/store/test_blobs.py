@@ -8,7 +8,8 @@ import pytest
 
 from corral.core.errors import BadRequestError, StoreError
 from corral.store import MODEL_LAYER, Store
-from corral.store.blobs import Blobs, BlobWriter
+from corral.store.blobs import BlobWriter
+from corral.store.files import write_atomically
 from corral.store.layout import Layout
 
 DATA = b"some bytes" * 1000
@@ -110,14 +111,50 @@ def test_full_disk_is_a_clear_error_and_leaves_nothing(store: Store, monkeypatch
 
 def test_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write"):
-        Store(tmp_path / "file" / "store").start_blob(DIGEST)
+    with Store(tmp_path / "file" / "store").start_blob(DIGEST) as writer, pytest.raises(StoreError, match="cannot write"):
+        writer.write(DATA)
+
+
+def test_writer_that_is_closed_before_its_first_write_makes_no_file(store: Store) -> None:
+    writer = store.start_blob(DIGEST)
+    writer.close()
+    for late in (lambda: writer.write(DATA), writer.commit):
+        with pytest.raises(StoreError, match="given up"):
+            late()
+    assert not store.root.exists()
+
+
+def test_blob_without_bytes_is_a_blob(store: Store) -> None:
+    with store.start_blob() as writer:
+        digest = writer.commit()
+    assert store.has_blob(digest)
+
+
+def test_folders_that_a_file_needs_are_made_durably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = list[Path]()
+    monkeypatch.setattr("corral.store.files.sync_folder", synced.append)
+    write_atomically(tmp_path / "host" / "library" / "m" / "latest", b"{}")
+    assert synced == [tmp_path, tmp_path / "host", tmp_path / "host" / "library", tmp_path / "host" / "library" / "m"]
+
+
+def test_sweep_goes_on_after_a_file_that_it_cannot_remove(store: Store) -> None:
+    blobs = store.root / "blobs"
+    blobs.mkdir(parents=True)
+    for name in ("a", "b"):
+        (blobs / f".tmp-{name}").write_bytes(b"")
+        os.utime(blobs / f".tmp-{name}", (0, 0))
+    (blobs / ".tmp-0").mkdir()
+    (blobs / ".tmp-z").mkdir()
+    for name in ("0", "z"):
+        os.utime(blobs / f".tmp-{name}", (0, 0))
+    store.sweep()
+    assert files(store) == [".tmp-0", ".tmp-z"]
 
 
 def test_temporary_file_is_no_blob_and_is_swept_when_old(store: Store) -> None:
     layout = Layout(store.root)
     writer = BlobWriter(layout)
-    assert list(Blobs(layout).digests()) == []
+    writer.write(DATA)
     (temporary,) = (store.root / "blobs").iterdir()
     assert "sha256" not in temporary.name
     store.sweep()

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import pytest
 
 from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError, NotSupportedError, StoreError
 from corral.core.types import Message
-from corral.store import MODEL_LAYER, TEMPLATE_LAYER, ModelName, Store
+from corral.store import MODEL_LAYER, SYSTEM_LAYER, TEMPLATE_LAYER, ModelName, Store
 from corral.wire.registry import Descriptor, Manifest
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
@@ -357,3 +358,98 @@ def test_get_is_cheap_on_the_hot_path(store: Store, gguf: Path) -> None:
         store.get(wanted)
         fastest = min(fastest, time.perf_counter() - began)
     assert fastest < 0.0005  # 0.00004 s on the machine this was written on
+
+
+def test_cached_reads_nothing_and_gives_what_get_gave(store: Store, gguf: Path) -> None:
+    add_model(store, "m", gguf, system="one")
+    before = store.get(name("m"))
+    assert store.cached(name("m")) is before
+    assert store.cached(name("M")) is None  # which spelling is meant is seen in the folder
+    add_model(store, "other", gguf)
+    assert store.cached(name("m")) is before
+    store.delete(name("m"))
+    assert store.cached(name("m")) is None
+
+
+def test_cached_never_gives_what_has_changed(store: Store, gguf: Path) -> None:
+    for system in ("one", "two", "six"):  # of one size, one after the other, within a tick of the disk's clock
+        add_model(store, "m", gguf, system=system)
+        assert store.get(name("m")).system == system
+    Store(store.root).write_manifest(name("m"), store.manifest(name("m")).manifest)
+    assert store.cached(name("m")) is None
+
+
+def test_cached_knows_which_store_comes_first(tmp_path: Path, gguf: Path) -> None:
+    add_model(Store(tmp_path / "theirs"), "m", gguf, system="theirs")
+    store = Store(tmp_path / "ours", [tmp_path / "theirs"])
+    assert store.get(name("m")) is store.cached(name("m"))
+    add_model(Store(tmp_path / "ours"), "m", gguf, system="ours")
+    assert store.cached(name("m")) is None
+    assert store.get(name("m")).system == "ours"
+
+
+def test_store_that_may_not_be_read_is_passed_over_and_told_once(
+    tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_model(Store(tmp_path / "theirs"), "m", gguf)
+    store = Store(tmp_path / "ours", [tmp_path / "theirs"])
+    add_model(store, "mine", gguf)
+    stat, scandir = Path.stat, os.scandir
+
+    def forbid(path: Path) -> None:
+        if path.is_relative_to(tmp_path / "theirs" / "manifests"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    def forbidden_stat(path: Path, **more: bool) -> os.stat_result:
+        forbid(path)
+        return stat(path, **more)
+
+    def forbidden_scandir(path: Path) -> object:
+        forbid(Path(path))
+        return scandir(path)
+
+    monkeypatch.setattr(Path, "stat", forbidden_stat)
+    monkeypatch.setattr(os, "scandir", forbidden_scandir)
+    for _ in range(2):
+        with pytest.raises(ModelNotFoundError):
+            store.get(name("m"))
+        assert [model.name.short for model in store.list()] == ["mine:latest"]
+    assert [record.message for record in caplog.records] == ["models passed over"]
+
+
+def test_file_that_vanishes_while_models_are_listed_damages_one_model(
+    store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = add_model(store, "m", gguf)
+    add_model(store, "other", write_scripted(gguf.with_name("b.gguf"), "Ho!"))
+    is_file = Path.is_file
+
+    def and_then_it_goes(path: Path) -> bool:
+        found = is_file(path)
+        if path == model.model_path:
+            path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", and_then_it_goes)
+    listing = Store(store.root).scan()
+    assert [found.name.short for found in listing.models] == ["other:latest"]
+    assert [found.name.short for found in listing.damaged] == ["m:latest"]
+
+
+def test_replace_removes_what_only_the_old_model_had(store: Store, gguf: Path) -> None:
+    old = add_model(store, "m", gguf, system="old", licenses=["MIT"])
+    add_model(store, "kept", gguf, licenses=["MIT"])
+    system = store.put_blob(b"old", SYSTEM_LAYER)[0].digest
+    manifest = store.manifest(name("kept")).manifest
+    assert store.replace(name("M"), manifest, prune=True) == {system}
+    assert not store.has_blob(system)
+    assert old.model_path.exists()
+    assert store.get(name("m")).name.short == "m:latest"
+
+
+def test_replace_without_prune_keeps_all(store: Store, gguf: Path) -> None:
+    add_model(store, "m", gguf, system="old")
+    add_model(store, "kept", gguf)
+    before = blobs(store.root)
+    assert store.replace(name("m"), store.manifest(name("kept")).manifest, prune=False) == set()
+    assert blobs(store.root) == before

@@ -39,7 +39,7 @@ INFO = EngineInfo(
 SPEC = LoadSpec(model_path="/a b/ü.gguf", adapter_paths=("/x",), n_ctx=4096, n_parallel=16, use_mmap=False)
 TO_WORKER = [Load(SPEC), Submit(1, JOB), Cancel(2**53), Tokenize(4, "a\ud7ffb", add_special=True)]
 FROM_WORKER = [
-    Hello(("CPU",), has_gpu=False),
+    Hello(("CPU",), gpu_total_bytes=0),
     Progress(0.25),
     Loaded(INFO),
     LoadFailed("no such file: 'x'"),

@@ -22,6 +22,7 @@ from corral.wire import ollama as wire
 THINK_LEVELS: Final = ("high", "medium", "low", "max")
 _THINK_WORDS: Final = '"high", "medium", "low", "max", true, or false'
 _GO_TYPES: Final[dict[type, str]] = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+_TOKENS: Final = range(-(2**31), 2**31)
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 
 
@@ -42,12 +43,21 @@ def generate_request(request: wire.GenerateRequest, *, client: str) -> GenerateR
         suffix=request.suffix or "",
         system=request.system or None,
         template=request.template or None,
-        context=tuple(request.context or ()),
+        context=_context(request.context or ()),
         raw=bool(request.raw),
         images=_images(request.images),
         client=client,
         **_common(request),
     )
+
+
+def _context(tokens: Sequence[int]) -> tuple[int, ...]:
+    for token in (min(tokens), max(tokens)) if tokens else ():
+        if token not in _TOKENS:
+            raise BadRequestError(
+                f"json: cannot unmarshal number {token} into Go struct field GenerateRequest.context of type int32"
+            )
+    return tuple(tokens)
 
 
 def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:

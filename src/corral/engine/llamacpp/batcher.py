@@ -7,11 +7,12 @@ prompts: all of the batch while nobody draws, else only so many that the others'
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from corral.core.errors import EngineError
 from corral.core.types import FinishReason, Job
 from corral.engine.llamacpp.generation import Generation
+from corral.engine.llamacpp.memory import KvContext
 from corral.engine.llamacpp.slots import Place, SlotTable
 from corral.wire.link import Frame, Gain, JobFailed, Overflow, StepFrame
 
@@ -21,9 +22,21 @@ _LEARN: Final = 0.3  # weight of the newest measurement of speed
 _ANSWER_ROOM: Final = 256  # tokens of an answer that room is made for when its job begins; more when it needs more
 
 
-class Draws(Protocol):
+class BatchContext(KvContext, Protocol):
+    """What a batcher needs of a llama.cpp context. Where its logits are is a matter between it and what draws from them."""
+
+    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int: ...
+    def decode(self) -> None: ...
+    def shift(self, sequence: int, begin: int, end: int, used: int) -> bool: ...
+
+
+C = TypeVar("C", bound=BatchContext)
+DrawnFrom = TypeVar("DrawnFrom", contravariant=True)
+
+
+class Draws(Protocol[DrawnFrom]):
     def see(self, prompt: list[int]) -> None: ...
-    def draw(self, context: Any, index: int) -> int: ...
+    def draw(self, context: DrawnFrom, index: int) -> int: ...
     def close(self) -> None: ...
 
 
@@ -38,14 +51,14 @@ class Words(Protocol):
     def ends(self, token: int) -> bool: ...
 
 
-class Batcher:
+class Batcher(Generic[C]):
     """Owns the jobs. `make_sampler` makes what draws a job's tokens; `most` jobs run at once, the others wait in order."""
 
     def __init__(
         self,
-        slots: SlotTable,
+        slots: SlotTable[C],
         words: Words,
-        make_sampler: Callable[[Job], Draws],
+        make_sampler: Callable[[Job], Draws[C]],
         *,
         most: int,
         num_batch: int,
@@ -59,7 +72,7 @@ class Batcher:
         self._now_s = now_s
         self._waiting: deque[Generation] = deque()
         self._running: OrderedDict[int, Generation] = OrderedDict()
-        self._samplers: dict[int, Draws] = {}
+        self._samplers: dict[int, Draws[C]] = {}
         self._tokens_per_s = 0.0  # of prompts, as measured
 
     @property
@@ -72,7 +85,10 @@ class Batcher:
             if not 0 <= token < self._words.size:
                 return JobFailed(job_id, f"the context has a token {token}, and the model has none of that number")
         begins_text = not job.prefix_tokens
-        tokens = [*job.prefix_tokens, *self._words.tokenize(job.prompt, add_special=begins_text)]
+        try:
+            tokens = [*job.prefix_tokens, *self._words.tokenize(job.prompt, add_special=begins_text)]
+        except EngineError as error:
+            return JobFailed(job_id, str(error))
         if len(tokens) >= job.num_ctx:
             return Overflow(job_id, len(tokens), job.num_ctx)
         if not tokens:
@@ -180,7 +196,7 @@ class Batcher:
     # Computing
 
     def _compute(self) -> list[Gain]:
-        context: Any = self._slots.context
+        context = self._slots.context
         drawing = [
             (g, context.add(g.slot, g.tokens[-1:], g.computed, wants_logits=True))
             for g in sorted(self._running.values(), key=lambda g: g.slot)
@@ -199,7 +215,7 @@ class Batcher:
                 gains.append(gain)
         return gains
 
-    def _add_prompts(self, context: Any, *, is_shared: bool) -> int:
+    def _add_prompts(self, context: C, *, is_shared: bool) -> int:
         """Puts pieces of prompts into the batch, in equal shares, what a short one leaves for the longer ones."""
         reading = sorted((g for g in self._running.values() if g.missing), key=lambda g: g.missing)
         left = budget = self._budget(is_shared=is_shared)
@@ -239,8 +255,7 @@ class Batcher:
             return False
         keep = generation.kept_at_front(adds_bos=self._words.adds_bos)
         gone = (generation.computed - keep) // 2
-        context: Any = self._slots.context
-        if gone <= 0 or not context.shift(generation.slot, keep, keep + gone, generation.computed):
+        if gone <= 0 or not self._slots.context.shift(generation.slot, keep, keep + gone, generation.computed):
             return False
         generation.drop(keep, keep + gone)
         self._slots.spoil(generation.slot)

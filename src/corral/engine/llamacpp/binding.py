@@ -1,7 +1,7 @@
 """llama.cpp's C API as a few Python objects: its log, a model, its vocabulary.
 
 With `context`, `sampling` and `devices` the only module that touches native code; they run in a worker process and nowhere
-else. What holds native memory frees it in `close`.
+else. What holds native memory frees it in `close`; a model has none, for its process ends with it.
 """
 
 import ctypes
@@ -182,8 +182,3 @@ class Model:
         if count := len(self._adapters):
             pointers = (api.llama_adapter_lora_p_ctypes * count)(*self._adapters)
             api.llama_set_adapters_lora(context, pointers, count, (ctypes.c_float * count)(*[1.0] * count))
-
-    def close(self) -> None:
-        if self.pointer:
-            api.llama_model_free(self.pointer)
-            self.pointer = None

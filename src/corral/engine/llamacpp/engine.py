@@ -90,8 +90,8 @@ class LlamaCppEngine:
             raise EngineCrashedError
         number = next(self._numbers)
         stream = self._streams[number] = _Stream()
-        self._worker.send(Submit(number, job))
         try:
+            self._worker.send(Submit(number, job))
             yield stream.steps()
         finally:
             del self._streams[number]
@@ -104,8 +104,8 @@ class LlamaCppEngine:
         number = next(self._numbers)
         reply: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._calls[number] = reply
-        self._worker.send(Tokenize(number, text, add_special))
         try:
+            self._worker.send(Tokenize(number, text, add_special))
             return await reply
         finally:
             del self._calls[number]

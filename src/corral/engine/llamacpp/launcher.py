@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from corral.core.aio import Background
-from corral.core.errors import CorralError, EngineCrashedError, EngineError, ModelLoadError
+from corral.core.errors import EngineCrashedError, ModelLoadError
 from corral.core.types import EngineInfo, LoadSpec
 from corral.engine.api import ProgressCallback
 from corral.engine.llamacpp.engine import LlamaCppEngine
@@ -32,25 +34,31 @@ class _Standby:
     def _die(self) -> None:
         if not self.hello.done():
             words = " ".join(list(self.worker.last_words)[-3:])
-            self.hello.set_exception(EngineError(f"the worker process could not start: {words or 'no reason given'}"))
+            self.hello.set_exception(ModelLoadError(f"the worker process could not start: {words or 'no reason given'}"))
             self.hello.exception()
 
 
 class LlamaCppLauncher:
-    """Meets corral.engine.Launcher. `aclose` ends the standby worker; loaded engines are their owners' to close."""
+    """Meets corral.engine.Launcher. `aclose` ends the standby worker; loaded engines are their owners' to close.
 
-    def __init__(self, *, debug: bool = False, keeps_standby: bool = True) -> None:
-        self._debug = debug
+    `start` begins a worker process, and may raise OSError.
+    """
+
+    def __init__(
+        self, *, debug: bool = False, keeps_standby: bool = True, start: Callable[[], Awaitable[WorkerProcess]] | None = None
+    ) -> None:
+        self._start = start or partial(WorkerProcess.start, debug=debug)
         self._keeps_standby = keeps_standby
         self._standby: _Standby | None = None
         self._starting = asyncio.Lock()
         self._background = Background(lambda error: log.error("worker start failed", exc_info=error))
         self._hello: Hello | None = None
+        self._is_closed = False
 
     @property
-    def has_gpu(self) -> bool:
-        """Known once the first worker is up; false until then."""
-        return self._hello is not None and self._hello.has_gpu
+    def gpu_total_bytes(self) -> int:
+        """Known once the first worker is up; 0 until then."""
+        return self._hello.gpu_total_bytes if self._hello else 0
 
     async def devices(self) -> tuple[str, ...]:
         async with self._starting:
@@ -63,32 +71,33 @@ class LlamaCppLauncher:
         worker = standby.worker
         try:
             await asyncio.shield(standby.hello)  # a caller that is cancelled leaves it to the others who wait
-            info = await _load(worker, spec, on_progress)
-            engine = LlamaCppEngine(worker, info)
-            if not worker.is_alive:
-                raise EngineCrashedError
-        except CorralError:
-            await worker.aclose()
-            raise
-        except asyncio.CancelledError:
+            return await _load(worker, spec, on_progress)
+        except BaseException:
             await worker.kill()
-            await worker.aclose()
             raise
         finally:
-            if self._keeps_standby:
+            if self._keeps_standby and not self._is_closed:
                 self._background.start(self._stand_by(), name="standby worker")
-        return engine
 
     async def aclose(self) -> None:
+        """No worker is started from now on."""
+        self._is_closed = True
         await self._background.aclose()
-        if self._standby:
-            await self._standby.worker.aclose()
-            self._standby = None
+        async with self._starting:
+            standby, self._standby = self._standby, None
+        if standby:
+            await standby.worker.aclose()
 
     async def _ready(self) -> _Standby:
+        """The worker that stands by, or one that is being started. Raises ModelLoadError."""
+        if self._is_closed:
+            raise ModelLoadError("no model is loaded any more: the server ends")
         if self._standby and self._standby.worker.is_alive:
             return self._standby
-        standby = _Standby(await WorkerProcess.start(debug=self._debug))
+        try:
+            standby = _Standby(await self._start())
+        except OSError as exc:
+            raise ModelLoadError(f"no worker process can be started: {exc.strerror or exc}") from exc
         standby.hello.add_done_callback(self._note)
         return standby
 
@@ -102,12 +111,12 @@ class LlamaCppLauncher:
             self._standby = await self._ready()
 
 
-async def _load(worker: WorkerProcess, spec: LoadSpec, on_progress: ProgressCallback) -> EngineInfo:
+async def _load(worker: WorkerProcess, spec: LoadSpec, on_progress: ProgressCallback) -> LlamaCppEngine:
     done: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
 
     def take(frame: FromWorker) -> None:
         match frame:
-            case Progress():
+            case Progress() if not done.done():  # nobody waits for it any more when the load was given up
                 on_progress(frame.share)
             case Loaded() if not done.done():
                 done.set_result(frame.info)
@@ -123,6 +132,9 @@ async def _load(worker: WorkerProcess, spec: LoadSpec, on_progress: ProgressCall
 
     worker.on_frame, worker.on_death = take, die
     if not worker.is_alive:
-        raise EngineCrashedError
+        die()
     worker.send(Load(spec))
-    return await done
+    engine = LlamaCppEngine(worker, await done)
+    if not worker.is_alive:
+        raise EngineCrashedError
+    return engine

@@ -26,6 +26,7 @@ _CELLS_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 _KV_SHARE: Final = 0.5  # of the free memory may go to KV cells
 _GPU_SHARE: Final = 0.9  # of a GPU's free memory may go to weights and KV cells
 _NAME_BEFORE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
+_MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS
 _COMPUTE_BYTES: Final = 256 << 20
 
 
@@ -34,16 +35,14 @@ class LoadedModel:
     """A model that takes jobs."""
 
     model: Model
-    slots: SlotTable
-    batcher: Batcher
+    slots: SlotTable[Context]
+    batcher: Batcher[Context]
     n_ctx: int
     most: int
     _log: NativeLog
     _vram_before: int
 
     def info(self) -> EngineInfo:
-        context = self.slots.context
-        assert isinstance(context, Context)
         found = devices()
         vram = max(0, self._vram_before - _vram_free(found))
         return EngineInfo(
@@ -52,13 +51,9 @@ class LoadedModel:
             n_parallel=self.most,
             size_bytes=max(self._log.buffer_bytes(), self.model.size_bytes, vram),
             vram_bytes=vram,
-            can_shift=context.can_shift,
+            can_shift=self.slots.context.can_shift,
             devices=tuple(map(str, found)),
         )
-
-    def close(self) -> None:
-        self.slots.close()
-        self.model.close()
 
 
 def load(spec: LoadSpec, log: NativeLog, on_progress: Callable[[float], None]) -> LoadedModel:
@@ -89,7 +84,7 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
     n_ctx = -(-spec.n_ctx // _CELLS_STEP) * _CELLS_STEP
     settings = ContextSettings(
         num_batch=max(1, min(spec.num_batch, n_ctx)),
-        threads=spec.num_thread or _threads(model.size_bytes),
+        threads=min(spec.num_thread, _MOST_THREADS) if spec.num_thread > 0 else _threads(model.size_bytes),
         flash_attention=spec.flash_attention,
         kv_type=spec.kv_cache_type,
     )

@@ -8,13 +8,17 @@ over is lost, and computed again by whoever needs it.
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from corral.core.errors import EngineError, ModelLoadError
 
 log: Final = logging.getLogger(__name__)
 _RETRY_S: Final = 30.0
 _STEP: Final = 256  # llama.cpp rounds cells up to a multiple of this
+
+
+class MemoryLostError(RuntimeError):
+    """There is no context any more to compute in. No failure of one job: the worker ends, and a new one is started."""
 
 
 class KvContext(Protocol):
@@ -30,15 +34,15 @@ class KvContext(Protocol):
     def close(self) -> None: ...
 
 
-MakeContext = Callable[[int, int], KvContext]  # sequences, cells of each
+C = TypeVar("C", bound=KvContext)
 
 
-class KvMemory:
-    """Owns the context. `most_sequences` and `most_cells` are what it may grow to."""
+class KvMemory(Generic[C]):
+    """Owns the context. `make` makes one for so many sequences of so many cells each; `most_sequences` and `most_cells` are what it may grow to."""
 
     def __init__(
         self,
-        make: MakeContext,
+        make: Callable[[int, int], C],
         *,
         sequences: int,
         cells: int,
@@ -58,7 +62,7 @@ class KvMemory:
 
         It grows to what is wanted, but never by a little: so what grows token by token is carried over a few times only, and
         no more is taken than that needs, for fresh memory is slow. Without memory for more the context stays as large as it
-        is, and growing so far is not tried again for some time.
+        is, and growing so far is not tried again for some time. Raises MemoryLostError where even that is not to be had.
         """
         old_sequences, old_cells = self.context.sequences, self.context.cells
         new_sequences = min(_grown(old_sequences, sequences, 2), max(self._most_sequences, old_sequences))
@@ -73,11 +77,14 @@ class KvMemory:
         except ModelLoadError:
             log.warning("no memory for %d sequences of %d tokens; it stays as it is", new_sequences, new_cells)
             self._refused = (total, self._now_s() + _RETRY_S)
-            self.context = self._make(old_sequences, old_cells)
+            self.context = self._again(old_sequences, old_cells)
         return {sequence for sequence in held if sequence not in states} | self._lost(states)
 
-    def close(self) -> None:
-        self.context.close()
+    def _again(self, sequences: int, cells: int) -> C:
+        try:
+            return self._make(sequences, cells)
+        except ModelLoadError as exc:
+            raise MemoryLostError(f"the memory for {sequences} sequences of {cells} tokens was given back and is gone") from exc
 
     def _is_refused(self, total: int) -> bool:
         refused, until_s = self._refused

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import msgspec
@@ -18,6 +18,8 @@ from corral.wire.link import Frame, FrameSplitter, FromWorker, encode
 
 log: Final = logging.getLogger(__name__)
 _KEPT_LINES: Final = 20
+_LONGEST_LINE: Final = 4096  # bytes; what is longer comes in pieces
+_READ_BYTES: Final = 1 << 16
 _END_S: Final = 2.0
 # llama.cpp's threads meet at a barrier hundreds of times a token. libgomp lets them spin there for milliseconds, which stalls
 # everything when other processes want the cores too; so few turns cost nothing on a quiet machine. The user's setting wins.
@@ -44,30 +46,32 @@ class WorkerProcess(asyncio.Protocol):
 
     @classmethod
     async def start(cls, *, debug: bool) -> "WorkerProcess":
-        """A process that is being started; its Hello comes when it is up."""
+        """A process that is being started; its Hello comes when it is up. Raises OSError when there can be none."""
         worker = cls()
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [
-                sys.executable,
-                "-m",
-                "corral.engine.llamacpp.worker",
-                str(theirs.fileno()),
-                *(["--debug"] if debug else []),
-            ]
-            worker._process = await asyncio.create_subprocess_exec(
-                *command,
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
-                env=_THREADING | os.environ,
-            )
-        worker._background.start(worker._listen(), name="worker stderr")
-        ours.setblocking(False)
-        await asyncio.get_running_loop().create_connection(lambda: worker, sock=ours)
+        try:
+            with theirs:
+                await worker._spawn(theirs.fileno(), debug=debug)
+            ours.setblocking(False)
+            await asyncio.get_running_loop().create_connection(lambda: worker, sock=ours)
+        except BaseException:
+            ours.close()
+            await worker.kill()
+            raise
         return worker
+
+    async def _spawn(self, fd: int, *, debug: bool) -> None:
+        command = [sys.executable, "-m", "corral.engine.llamacpp.worker", str(fd), *(["--debug"] if debug else [])]
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            pass_fds=[fd],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
+            env=_THREADING | os.environ,
+        )
+        self._background.start(self._listen(), name="worker stderr")
 
     @property
     def pid(self) -> int:
@@ -92,19 +96,22 @@ class WorkerProcess(asyncio.Protocol):
         await self._background.aclose()
 
     async def kill(self) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
-        await self._process.wait()
+        """Ends the process by force. All that must be done is done before anything is waited for."""
+        if self._transport:
+            self._transport.close()
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+        await self._background.aclose()
 
     async def _listen(self) -> None:
         """Passes on what the process says on its standard error."""
         assert self._process is not None
         assert self._process.stderr is not None
-        async for line in self._process.stderr:
-            text = line.decode(errors="replace").rstrip()
-            self.last_words.append(text)
-            log.info("worker says", extra={"pid": self.pid, "line": text})
+        async for line in lines(self._process.stderr):
+            self.last_words.append(line)
+            log.info("worker says", extra={"pid": self.pid, "line": line})
 
     # asyncio.Protocol
 
@@ -121,3 +128,17 @@ class WorkerProcess(asyncio.Protocol):
         self.is_alive = False
         self.dead.set()
         self.on_death()
+
+
+async def lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """The stream's lines, whatever is in them and however long: what writes to a pipe that nobody reads stands still."""
+    rest = b""
+    while data := await stream.read(_READ_BYTES):
+        *whole, rest = (rest + data).split(b"\n")
+        if len(rest) >= _LONGEST_LINE:
+            whole, rest = [*whole, rest], b""
+        for line in whole:
+            for begin in range(0, len(line), _LONGEST_LINE):
+                yield line[begin : begin + _LONGEST_LINE].decode(errors="replace").rstrip()
+    if rest:
+        yield rest.decode(errors="replace").rstrip()

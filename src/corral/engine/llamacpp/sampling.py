@@ -11,7 +11,7 @@ import numpy.typing as npt
 from corral.core.types import Sampling
 
 _INT32_MAX: Final = 2**31 - 1
-_UINT32: Final = 2**32
+_SEEDS: Final = 2**32 - 1  # llama.cpp's seeds are below it; this very number asks it for a random one
 
 
 class Logits(Protocol):
@@ -58,7 +58,7 @@ class Sampler:
         if sampling.min_p > 0:
             steps.append(api.llama_sampler_init_min_p(sampling.min_p, 0))
         steps.append(api.llama_sampler_init_temp(sampling.temperature))
-        seed = random.randrange(_UINT32) if sampling.seed < 0 else sampling.seed % _UINT32  # noqa: S311  not a secret
+        seed = random.randrange(_SEEDS) if sampling.seed < 0 else sampling.seed % _SEEDS  # noqa: S311  not a secret
         steps.append(api.llama_sampler_init_dist(seed))
         return steps
 

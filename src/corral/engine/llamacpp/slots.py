@@ -12,7 +12,7 @@ logits whether its beginning was cached or just computed.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from corral.core.errors import EngineError
 from corral.engine.llamacpp.memory import KvContext, KvMemory
@@ -24,6 +24,9 @@ _PARK_MIN: Final = 64  # tokens that are worth more memory, so that a new conver
 _TAIL_MAX: Final = 32  # tokens behind a shared beginning that are given up rather than copying it
 _PARK_GROWTH: Final = 4  # memory grows to so many slots for the sake of parked ones; beyond that only for running ones
 _PATIENCE: Final = 8  # steps that a gap between running slots may last
+
+
+C = TypeVar("C", bound=KvContext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,10 @@ class _Donor:
     shared: int  # tokens of the prompt that it holds
 
 
-class SlotTable:
+class SlotTable(Generic[C]):
     """`can_drop`: this memory can forget the end of a sequence; without that only whole sequences are continued."""
 
-    def __init__(self, memory: KvMemory, *, can_drop: bool) -> None:
+    def __init__(self, memory: KvMemory[C], *, can_drop: bool) -> None:
         self._memory = memory
         self._can_drop = can_drop
         self._tree: RadixTree[int] = RadixTree()
@@ -55,7 +58,7 @@ class SlotTable:
         self._steps_with_gap = 0
 
     @property
-    def context(self) -> KvContext:
+    def context(self) -> C:
         return self._memory.context
 
     def place(self, tokens: Sequence[int], *, room: int) -> Place | None:
@@ -118,9 +121,6 @@ class SlotTable:
     def forget_copies(self) -> None:
         """Gives the memory of the last copy back; for when no more prompts wait."""
         self._copied = None
-
-    def close(self) -> None:
-        self._memory.close()
 
     # Finding a slot
 

@@ -80,7 +80,7 @@ class Worker:
 
     def run(self) -> None:
         found = devices()
-        self._link.send(Hello(tuple(map(str, found)), any(device.is_gpu for device in found)))
+        self._link.send(Hello(tuple(map(str, found)), sum(device.total_bytes for device in found if device.is_gpu)))
         while True:
             is_busy = self._loaded is not None and self._loaded.batcher.has_work
             for frame in self._link.receive(wait=not is_busy):
