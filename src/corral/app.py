@@ -4,11 +4,14 @@ The one module that knows every layer. Shutdown is in our order: refuse new conn
 line, unload every model, exit.
 """
 
+import errno
 import gc
 import logging
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -97,9 +100,21 @@ def listen(address: Address) -> socket.socket:
     try:
         return _listener(address)
     except OSError as exc:
+        hint = "is a server running there already? " if exc.errno == errno.EADDRINUSE else ""
         raise SettingsError(
-            f"cannot listen on {address.host}:{address.port}: {exc.strerror or exc}; "
-            "is a server running there already? OLLAMA_HOST sets another address"
+            f"cannot listen on {address.host}:{address.port}: {exc.strerror or exc}; {hint}OLLAMA_HOST sets another address"
+        ) from exc
+
+
+def check_store(folder: Path) -> None:
+    """Raises SettingsError where models could not be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot write to the model store {folder}: {exc.strerror or exc}; CORRAL_MODELS sets another folder"
         ) from exc
 
 
@@ -120,8 +135,9 @@ def _listener(address: Address) -> socket.socket:
 
 
 def serve(settings: Settings) -> None:
-    """Runs the server until a signal ends it. Raises SettingsError where it cannot listen."""
+    """Runs the server until a signal ends it. Raises SettingsError where it cannot listen, or write models."""
     logs.configure(debug=settings.debug)
+    check_store(settings.models)
     with listen(settings.address) as listener:
         corral = Corral(settings)
         config = uvicorn.Config(

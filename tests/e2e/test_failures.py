@@ -89,7 +89,7 @@ def test_ctrl_c_on_the_server_ends_running_answers_with_an_error_line(tmp_path: 
             timer.start()
             last = json.loads(stream.read().splitlines()[-1])
             timer.join()
-        assert "error" in last
+        assert last == {"error": "the server is shutting down"}
         assert server.process.wait(10) == 0
         gone, alive = psutil.wait_procs(workers, 5)
         assert len(gone) == len(workers), alive

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.core.errors import ContextOverflowError, EngineError
+from corral.core.errors import BadRequestError, ContextOverflowError, EngineError
 from corral.core.types import EngineInfo, Sampling
 from corral.engine.llamacpp import LlamaCppEngine, LlamaCppLauncher
 from tests.support.gguf_files import write_random, write_scripted
@@ -122,7 +122,7 @@ async def test_prefix_tokens_stand_for_their_text(scripted: Path) -> None:
 
 async def test_prefix_token_that_the_model_does_not_have_fails_that_job_alone(scripted: Path) -> None:
     async with launched(scripted) as engine, engine.generate(job_of("hi")) as running:
-        with pytest.raises(EngineError, match="999999"):
+        with pytest.raises(BadRequestError, match="999999"):
             await ask(engine, "x", prefix_tokens=(999_999,))
         text = "".join([step.text async for step in running])
     assert text == SAY

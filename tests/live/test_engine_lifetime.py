@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from corral.core.aio import cancelling
-from corral.core.errors import EngineCrashedError, ModelLoadError
+from corral.core.errors import EngineCrashedError, ModelLoadError, ServerStoppingError
 from corral.engine.llamacpp import LlamaCppLauncher
 from corral.engine.llamacpp.process import WorkerProcess
 from tests.support.gguf_files import write_random, write_scripted
@@ -190,10 +190,10 @@ async def test_start_that_is_cancelled_at_any_point_leaves_no_process_and_no_soc
         if not start.cancelled():
             await start.result().kill()
             break
-        assert not us.children()
-        await asyncio.sleep(0)  # transports close their files one turn after they are told to
+        async with asyncio.timeout(10):  # transports close their files some turns after they are told to
+            while us.children() or (open_files and us.num_fds() > open_files):
+                await asyncio.sleep(0)
         open_files = open_files or us.num_fds()  # the first process of a loop may take some for good
-        assert us.num_fds() <= open_files
     assert turns > 3
 
 
@@ -248,7 +248,7 @@ async def test_close_in_mid_answer_fails_the_answer(endless: Path) -> None:
     async with launched(endless) as engine, engine.generate(job_of("hi")) as steps:
         await anext(steps)
         await engine.aclose()
-        with pytest.raises(EngineCrashedError, match=MID_ANSWER):
+        with pytest.raises(ServerStoppingError, match="the server is shutting down"):
             async for _ in steps:
                 pass
 

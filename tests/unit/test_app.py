@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.app import Corral, listen
+from corral.app import Corral, check_store, listen
 from corral.core.settings import Address, Settings, SettingsError
 from corral.engine.fake import FakeLauncher
 
@@ -40,3 +40,10 @@ async def test_a_part_that_fails_to_end_keeps_no_other_from_it(tmp_path: Path) -
         await corral.aclose()
     with pytest.raises(RuntimeError, match="shutdown"):
         await corral._threads.run(print)
+
+
+def test_a_store_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
+    check_store(tmp_path / "new" / "models")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SettingsError, match=r"cannot write to the model store .*file: File exists; CORRAL_MODELS"):
+        check_store(tmp_path / "file")

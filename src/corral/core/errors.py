@@ -11,6 +11,7 @@
     ├── RequestCanceledError       499  the client left while it waited
     ├── NotSupportedError          501  a documented part of the API that this version lacks
     ├── QueueFullError             503  too many requests wait
+    ├── ServerStoppingError        503  the server ends, and with it this answer
     ├── EngineError                500
     │   ├── EngineCrashedError     500  the worker died before or during an answer
     │   └── ModelLoadError         500  the worker could not load the model
@@ -106,6 +107,14 @@ class QueueFullError(CorralError):
 
     def __init__(self) -> None:
         super().__init__("server busy, please try again.  maximum pending requests exceeded")
+
+
+class ServerStoppingError(CorralError):
+    status = 503
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
 
 
 class EngineError(CorralError):

@@ -179,7 +179,7 @@ class Scheduler:
         name = runner.model.name.short
         began_ns = self._clock.monotonic_ns()
         try:
-            engine = await self._loaded(runner)
+            engine = await self._launched(runner)
         except asyncio.CancelledError:
             self._give_up(runner, EngineCrashedError())
             raise
@@ -197,7 +197,7 @@ class Scheduler:
             if not runner.users:
                 self._settle(runner)
 
-    async def _loaded(self, runner: Runner) -> Engine:
+    async def _launched(self, runner: Runner) -> Engine:
         await self._unless_stalled(runner, lambda _tell: self._launcher.devices())  # its GPUs are known then
         model, spec = runner.model, runner.spec
         file_bytes = model.model_path.stat().st_size

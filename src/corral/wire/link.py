@@ -83,8 +83,11 @@ class Overflow(Frame, frozen=True):
 
 
 class JobFailed(Frame, frozen=True):
+    """The job ends here. `is_asked_wrong`: by what it asks, not by what went wrong with it."""
+
     job_id: int
     reason: str
+    is_asked_wrong: bool = False
 
 
 class Tokens(Frame, frozen=True):

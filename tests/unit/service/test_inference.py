@@ -1,5 +1,6 @@
 """Chat and generate over a scripted engine: what reaches the engine, what comes back, and what is refused."""
 
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from corral.core.types import LoadSpec, Message
 from corral.engine.fake import FakeEngine, FakeLauncher, Script
 from corral.sched import Scheduler
 from corral.service import Inference
+from corral.service.prompt import ChatPrompt
 from corral.service.requests import ChatRequest, Delta, Done, Event, GenerateRequest, Loaded, Rendered, Truncation
 from corral.store import Model, ModelName, Store
 from tests.support.models import make_model
@@ -198,6 +200,24 @@ async def test_an_over_long_chat_loses_old_turns_and_says_so(tmp_path: Path) -> 
     assert isinstance(done, Done)
     assert done.truncation == Truncation(prompt_tokens_total=306, dropped_messages=2)
     assert b.prompts[-1] == "[system] S [user] last "
+
+
+async def test_a_huge_chat_is_rendered_beside_the_event_loop_also_when_it_is_shortened(tmp_path: Path) -> None:
+    huge = "w " * 20_000
+    turns = [user(huge), Message(role="assistant", content="a"), user("last")]
+    model = make_model(tmp_path, "m", template=TEMPLATE)
+    where: dict[int, set[str]] = {}
+    render = ChatPrompt.render
+
+    def watched(prompt: ChatPrompt) -> str:
+        where.setdefault(len(prompt.messages), set()).add(threading.current_thread().name.partition("_")[0])
+        return render(prompt)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChatPrompt, "render", watched)
+        async with bench(model, scripts=[Script(), Script(("yes",))]) as b:
+            assert text_of(await b.chat("m", *turns, options={"num_ctx": 256})) == "yes"
+    assert where == {3: {"corral-prompt"}, 1: {"MainThread"}}
 
 
 async def test_an_over_long_chat_is_refused_with_both_numbers_when_it_must_not_be_cut(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ class Batcher(Generic[C]):
         """Takes a job; gives the frame that refuses it, where it cannot be done."""
         for token in job.prefix_tokens:
             if not 0 <= token < self._words.size:
-                return JobFailed(job_id, f"the context has a token {token}, and the model has none of that number")
+                reason = f"the context has a token {token}, and the model has none of that number"
+                return JobFailed(job_id, reason, is_asked_wrong=True)
         begins_text = not job.prefix_tokens
         try:
             tokens = [*job.prefix_tokens, *self._words.tokenize(job.prompt, add_special=begins_text)]
@@ -92,7 +93,7 @@ class Batcher(Generic[C]):
         if len(tokens) >= job.num_ctx:
             return Overflow(job_id, len(tokens), job.num_ctx)
         if not tokens:
-            return JobFailed(job_id, "the prompt has no tokens")
+            return JobFailed(job_id, "the prompt has no tokens", is_asked_wrong=True)
         self._waiting.append(Generation(job_id, job, tokens))
         return None
 

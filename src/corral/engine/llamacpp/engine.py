@@ -1,16 +1,25 @@
 """The engine as the server sees it: jobs go to the worker, steps come back, each to its own stream."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final
 
-from corral.core.errors import ContextOverflowError, CorralError, EngineCrashedError, EngineError
+from corral.core.errors import (
+    BadRequestError,
+    ContextOverflowError,
+    CorralError,
+    EngineCrashedError,
+    EngineError,
+    ServerStoppingError,
+)
 from corral.core.types import EngineInfo, Finish, Job, Step
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import Cancel, FromWorker, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Tokenize, Tokens
 
+log: Final = logging.getLogger(__name__)
 _INBOX_CHARS: Final = 4 << 20  # text that a slow client may leave unread; more than any sane answer has
 
 
@@ -65,6 +74,7 @@ class LlamaCppEngine:
     def __init__(self, worker: WorkerProcess, info: EngineInfo) -> None:
         self._worker = worker
         self._info = info
+        self._is_closing = False
         self._streams: dict[int, _Stream] = {}
         self._calls: dict[int, asyncio.Future[list[int]]] = {}
         self._numbers = count(1)
@@ -111,6 +121,7 @@ class LlamaCppEngine:
             del self._calls[number]
 
     async def aclose(self) -> None:
+        self._is_closing = True
         await self._worker.aclose()
 
     # What the worker says
@@ -123,7 +134,8 @@ class LlamaCppEngine:
             case Overflow():
                 self._fail(frame.job_id, ContextOverflowError(frame.prompt_tokens, frame.num_ctx))
             case JobFailed():
-                self._fail(frame.job_id, EngineError(frame.reason))
+                kind = BadRequestError if frame.is_asked_wrong else EngineError
+                self._fail(frame.job_id, kind(frame.reason))
             case Tokens():
                 if (call := self._calls.get(frame.call_id)) and not call.done():
                     call.set_result(frame.tokens)
@@ -141,8 +153,10 @@ class LlamaCppEngine:
             stream.fail(error)
 
     def _mourn(self) -> None:
+        if not self._is_closing:
+            log.error("worker died", extra={"pid": self._worker.pid, "answers_lost": len(self._streams)})
         for stream in self._streams.values():
-            stream.fail(EngineCrashedError(mid_answer=stream.has_begun))
+            stream.fail(ServerStoppingError() if self._is_closing else EngineCrashedError(mid_answer=stream.has_begun))
         for call in self._calls.values():
             if not call.done():
-                call.set_exception(EngineCrashedError())
+                call.set_exception(ServerStoppingError() if self._is_closing else EngineCrashedError())

@@ -38,7 +38,10 @@ C = TypeVar("C", bound=KvContext)
 
 
 class KvMemory(Generic[C]):
-    """Owns the context. `make` makes one for so many sequences of so many cells each; `most_sequences` and `most_cells` are what it may grow to."""
+    """Owns the context, which `make` makes for so many sequences of so many cells each.
+
+    `most_sequences` and `most_cells` are what it may grow to.
+    """
 
     def __init__(
         self,

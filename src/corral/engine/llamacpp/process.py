@@ -75,8 +75,8 @@ class WorkerProcess(asyncio.Protocol):
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+        """0 until there is a process."""
+        return self._process.pid if self._process else 0
 
     def send(self, frame: Frame) -> None:
         """Queues the frame; one for a dead worker is dropped, its death is told anyway."""

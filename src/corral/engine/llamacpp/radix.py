@@ -41,14 +41,8 @@ class RadixTree(Generic[K]):
         self._root: _Node[K] = _Node(())
         self._tokens: dict[K, tuple[int, ...]] = {}
 
-    def __len__(self) -> int:
-        return len(self._tokens)
-
     def __contains__(self, key: K) -> bool:
         return key in self._tokens
-
-    def tokens(self, key: K) -> tuple[int, ...]:
-        return self._tokens[key]
 
     def put(self, key: K, tokens: Sequence[int]) -> None:
         """Holds these tokens for the key, instead of those it had."""
