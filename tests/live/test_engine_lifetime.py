@@ -191,7 +191,7 @@ async def test_start_that_is_cancelled_at_any_point_leaves_no_process_and_no_soc
             await start.result().kill()
             break
         async with asyncio.timeout(10):  # transports close their files some turns after they are told to
-            while us.children() or (open_files and us.num_fds() > open_files):
+            while us.children() or (open_files and us.num_fds() > open_files):  # noqa: ASYNC110  the kernel sets no event
                 await asyncio.sleep(0)
         open_files = open_files or us.num_fds()  # the first process of a loop may take some for good
     assert turns > 3
