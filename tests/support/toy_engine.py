@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from corral.core.errors import EngineError, ModelLoadError
 from corral.core.types import Finish, Job
-from corral.engine.llamacpp.batcher import Batcher
+from corral.engine.llamacpp.batcher import Batcher, Fills
 from corral.engine.llamacpp.memory import KvMemory
 from corral.engine.llamacpp.slots import SlotTable
 from corral.wire.link import Frame, JobFailed, Overflow, StepFrame
@@ -183,6 +183,7 @@ class Toy:
         memory_for: int = 1_000_000,
         adds_bos: bool = False,
         clock_s: Callable[[], float] | None = None,
+        filling: Fills | None = None,
         **context: Any,
     ) -> None:
         self.made: list[ToyContext] = []
@@ -193,7 +194,9 @@ class Toy:
         memory = KvMemory(self._make_context, sequences=first, cells=cells, most_sequences=most, most_cells=4096)
         self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)))
         clock = {"now_s": clock_s} if clock_s else {}
-        self.batcher = Batcher(self.slots, self.words, self._make_sampler, most=most, num_batch=num_batch, **clock)
+        self.batcher = Batcher(
+            self.slots, self.words, self._make_sampler, most=most, num_batch=num_batch, filling=filling, **clock
+        )
         self.outcomes: dict[int, Outcome] = {}
 
     @property

@@ -11,6 +11,23 @@ from tests.support.toy_engine import Toy, answer
 STEMS = ("", "sys " * 10, "sys " * 10 + "q1 " * 30, "other " * 15, "sys " * 60)
 
 
+class AnyFilling:
+    """Fills up any step with any number of idle slots."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def wanted(self, running: int, gaps: int) -> int:
+        return gaps + self.random.randint(0, 3)
+
+    def is_worth_it(self, running: int, gaps: int) -> bool:
+        return self.random.random() < 0.7
+
+    def learn(self, running: int, gaps: int, elapsed_s: float, *, is_filled: bool) -> None:
+        assert running > 0
+        assert elapsed_s >= 0
+
+
 class Story:
     """A toy engine, and what happened to it by the will of `random`."""
 
@@ -28,6 +45,7 @@ class Story:
             "restores": random.random() < 0.8,
             "saves": random.random() < 0.8,
             "adds_bos": random.random() < 0.5,
+            "filling": random.choice([None, AnyFilling(random)]),
         }
         self.toy = Toy(**settings)
         self.told = {name: settings[name] for name in ("adds_bos", "can_shift")}

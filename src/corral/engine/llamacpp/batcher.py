@@ -11,6 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from corral.core.errors import EngineError
 from corral.core.types import FinishReason, Job
+from corral.engine.llamacpp.filling import Filling
 from corral.engine.llamacpp.generation import Generation
 from corral.engine.llamacpp.memory import KvContext
 from corral.engine.llamacpp.slots import Place, SlotTable
@@ -19,6 +20,7 @@ from corral.wire.link import Frame, Gain, JobFailed, Overflow, StepFrame
 _GAP_S: Final = 0.08  # a prompt may make running streams wait about this long per step
 _LEAST_CHUNK: Final = 32  # tokens of prompts in a step, at least
 _LEARN: Final = 0.3  # weight of the newest measurement of speed
+_FILLER: Final = 0  # a token, any token
 _ANSWER_ROOM: Final = 256  # tokens of an answer that room is made for when its job begins; more when it needs more
 
 
@@ -51,6 +53,14 @@ class Words(Protocol):
     def ends(self, token: int) -> bool: ...
 
 
+class Fills(Protocol):
+    """Decides whether a step is filled up with tokens of idle slots: filling.py."""
+
+    def wanted(self, running: int, gaps: int) -> int: ...
+    def is_worth_it(self, running: int, gaps: int) -> bool: ...
+    def learn(self, running: int, gaps: int, elapsed_s: float, *, is_filled: bool) -> None: ...
+
+
 class Batcher(Generic[C]):
     """Owns the jobs. `make_sampler` makes what draws a job's tokens; `most` jobs run at once, the others wait in order."""
 
@@ -62,6 +72,7 @@ class Batcher(Generic[C]):
         *,
         most: int,
         num_batch: int,
+        filling: Fills | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
@@ -74,6 +85,7 @@ class Batcher(Generic[C]):
         self._running: OrderedDict[int, Generation] = OrderedDict()
         self._samplers: dict[int, Draws[C]] = {}
         self._tokens_per_s = 0.0  # of prompts, as measured
+        self._filling: Fills = filling or Filling()
 
     @property
     def has_work(self) -> bool:
@@ -122,6 +134,9 @@ class Batcher(Generic[C]):
 
     def _admit(self) -> list[Frame]:
         """Lets jobs join in their order; one that waits for a beginning that another computes keeps its turn."""
+        if not self._waiting:
+            self._slots.forget_copies()
+            return []
         frames: list[Frame] = []
         passed: list[Generation] = []
         self._slots.expect(min(self._most, len(self._running) + len(self._waiting)))
@@ -198,16 +213,27 @@ class Batcher(Generic[C]):
 
     def _compute(self) -> list[Gain]:
         context = self._slots.context
-        drawing = [
-            (g, context.add(g.slot, g.tokens[-1:], g.computed, wants_logits=True))
-            for g in sorted(self._running.values(), key=lambda g: g.slot)
-            if not g.missing
-        ]
+        ready = {g.slot: g for g in self._running.values() if not g.missing}
+        is_reading = len(ready) < len(self._running)
+        gaps = self._slots.gaps
+        fillers = {} if is_reading else self._fillers(gaps)
+        drawing: list[tuple[Generation, int]] = []
+        for slot in sorted([*ready, *fillers]):  # in order: only neighbours are computed together
+            if generation := ready.get(slot):
+                index = context.add(slot, generation.tokens[-1:], generation.computed, wants_logits=True)
+                drawing.append((generation, index))
+            else:
+                context.add(slot, [_FILLER], fillers[slot], wants_logits=True)
         chunk = self._add_prompts(context, is_shared=bool(drawing))
         began_s = self._now_s()
-        context.decode()
+        try:
+            context.decode()
+        finally:
+            self._slots.drop_fillers(fillers)
         if chunk:
             self._learn(chunk + len(drawing), self._now_s() - began_s)
+        else:
+            self._filling.learn(len(drawing), gaps, self._now_s() - began_s, is_filled=bool(fillers))
         gains: list[Gain] = []
         for generation, index in drawing:
             generation.computed += 1
@@ -215,6 +241,14 @@ class Batcher(Generic[C]):
             if gain := self._draw(generation, token):
                 gains.append(gain)
         return gains
+
+    def _fillers(self, gaps: int) -> dict[int, int]:
+        """Idle slots that make this step of drawing jobs quicker, with the positions of their tokens."""
+        running = len(self._running)
+        extra = self._filling.wanted(running, gaps)
+        if not extra or not self._filling.is_worth_it(running, gaps):
+            return {}
+        return self._slots.fillers(extra)
 
     def _add_prompts(self, context: C, *, is_shared: bool) -> int:
         """Puts pieces of prompts into the batch, in equal shares, what a short one leaves for the longer ones."""

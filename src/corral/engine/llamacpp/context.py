@@ -1,6 +1,7 @@
 """A llama.cpp context: KV memory for some sequences, and one batch to compute with. Worker side."""
 
 import ctypes
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from corral.core.errors import EngineError, ModelLoadError
 from corral.engine.llamacpp.binding import KV_TYPES, Model
 from corral.engine.llamacpp.states import refit
+from corral.engine.llamacpp.threads import ThreadCount
 
 _INT: Final = ctypes.c_int32
 
@@ -21,7 +23,7 @@ class ContextSettings:
     """What all contexts of one model have in common."""
 
     num_batch: int
-    threads: int
+    threads: ThreadCount
     flash_attention: bool | None
     kv_type: str
 
@@ -61,7 +63,7 @@ class Context:
         params.n_batch = params.n_ubatch = size
         params.n_seq_max = sequences
         params.n_outputs_max = sequences  # logits are wanted of one token a sequence; room for more costs 200 KB each
-        params.n_threads = params.n_threads_batch = settings.threads
+        params.n_threads = params.n_threads_batch = settings.threads.now
         params.flash_attn_type = -1 if settings.flash_attention is None else int(settings.flash_attention)
         params.type_k = params.type_v = KV_TYPES[settings.kv_type]
         params.kv_unified = False
@@ -81,7 +83,9 @@ class Context:
         self.can_shift: bool = api.llama_memory_can_shift(self._memory)
         self._row = ctypes.c_float * model.vocabulary.size
         self._batch = _Batch(size)
-        self._used = 0
+        self._used = self._wanted = 0  # tokens in the batch, and how many of them give logits
+        self._threads = settings.threads
+        self._threads_set = settings.threads.now
 
     # One step
 
@@ -89,22 +93,32 @@ class Context:
         """Puts tokens of one sequence into the batch; with `wants_logits`, gives the index of the last one's logits."""
         batch, begin, count = self._batch, self._used, len(tokens)
         self._used = end = begin + count
-        batch.tokens[begin:end] = tokens
-        batch.positions[begin:end] = range(position, position + count)
-        batch.sequences[begin:end] = sequence
-        batch.outputs[begin:end] = 0
-        if wants_logits:
-            batch.outputs[end - 1] = 1
+        if count == 1:  # what most steps are made of: slices cost more than all the rest
+            batch.tokens[begin], batch.positions[begin], batch.sequences[begin] = tokens[0], position, sequence
+        else:
+            batch.tokens[begin:end] = tokens
+            batch.positions[begin:end] = range(position, position + count)
+            batch.sequences[begin:end] = sequence
+            batch.outputs[begin:end] = 0
+        batch.outputs[end - 1] = wants_logits
+        self._wanted += wants_logits
         return end - 1
 
     def decode(self) -> None:
         """Computes the batch and empties it. Raises EngineError where llama.cpp fails."""
         batch = self._batch.native
         batch.n_tokens, self._used = self._used, 0
+        is_drawing, self._wanted = self._wanted == batch.n_tokens, 0
+        if self._threads_set != self._threads.now:
+            self._threads_set = self._threads.now
+            api.llama_set_n_threads(self.pointer, self._threads_set, self._threads_set)
+        began_s = time.perf_counter()
         status = api.llama_decode(self.pointer, batch)
         if status:
             raise EngineError(f"llama.cpp could not compute a batch of {batch.n_tokens} tokens: llama_decode gave {status}")
         api.llama_synchronize(self.pointer)
+        if is_drawing:
+            self._threads.learn(batch.n_tokens, time.perf_counter() - began_s)
 
     def logits(self, index: int) -> npt.NDArray[np.float32]:
         """The logits of that index of the last batch, one a token of the vocabulary; valid until the next `decode`."""

@@ -18,6 +18,7 @@ from corral.engine.llamacpp.devices import Device, devices
 from corral.engine.llamacpp.memory import KvMemory
 from corral.engine.llamacpp.sampling import Sampler
 from corral.engine.llamacpp.slots import SlotTable
+from corral.engine.llamacpp.threads import ThreadCount
 
 _TINY_BYTES: Final = 16 << 20
 _FIRST_SEQUENCES: Final = 2  # room for one conversation and the next, to be quick; it grows when more is wanted
@@ -84,7 +85,7 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
     n_ctx = -(-spec.n_ctx // _CELLS_STEP) * _CELLS_STEP
     settings = ContextSettings(
         num_batch=max(1, min(spec.num_batch, n_ctx)),
-        threads=min(spec.num_thread, _MOST_THREADS) if spec.num_thread > 0 else _threads(model.size_bytes),
+        threads=_threads(spec.num_thread, model.size_bytes),
         flash_attention=spec.flash_attention,
         kv_type=spec.kv_cache_type,
     )
@@ -103,16 +104,19 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
     return LoadedModel(model, slots, batcher, n_ctx, most, log, vram_before)
 
 
-def _threads(weights_bytes: int) -> int:
-    """One thread for a model so small that two would wait for each other longer than they compute, else one a core.
+def _threads(asked: int, weights_bytes: int) -> ThreadCount:
+    """As many as were asked for, else one a core, or fewer while other programs want the cores.
 
-    Only physical cores that this process may use count: a second thread on one core makes the others wait for it.
+    Only physical cores that this process may use count: a second thread on one core makes the others wait for it. A model so
+    small that two threads would wait for each other longer than they compute gets one.
     """
+    if asked > 0:
+        return ThreadCount(min(asked, _MOST_THREADS), is_fixed=True)
     if weights_bytes < _TINY_BYTES:
-        return 1
+        return ThreadCount(1)
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
+    return ThreadCount(max(1, min(physical, allowed, _MOST_THREADS)))
 
 
 def _vram_free(found: list[Device]) -> int:

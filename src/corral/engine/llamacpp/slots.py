@@ -10,7 +10,7 @@ logits whether its beginning was cached or just computed.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -151,7 +151,7 @@ class SlotTable(Generic[C]):
         if not free:
             is_parked = donor is not None and donor.slot in self._parked
             return (donor.slot, self._kept(donor.slot, donor.shared)) if donor and is_parked else None
-        running = [slot for slot in self._held if slot not in self._parked]
+        running = self._running()
         slot = min(free, key=lambda s: (min((abs(s - r) for r in running), default=0), s))
         if donor and donor.shared >= _COPY_MIN and self._copy(donor.slot, slot):
             return slot, self._kept(slot, donor.shared)
@@ -215,6 +215,43 @@ class SlotTable(Generic[C]):
             else:
                 self._held[slot] = 0  # its job computes its tokens again
 
+    # Filling up a step
+
+    @property
+    def gaps(self) -> int:
+        """Idle slots between the running ones."""
+        if len(self._held) - len(self._parked) < 2:
+            return 0
+        running = self._running()
+        return running[-1] - running[0] + 1 - len(running)
+
+    def fillers(self, count: int) -> dict[int, int]:
+        """So many idle slots that close the gaps between running ones and lie beside them, with the position of a next token.
+
+        None at all where these do not have the room, or hold so much that computing with them would be work.
+        """
+        running = self._running()
+        if not running or not self._can_drop:
+            return {}
+        low, high = running[0], running[-1]
+        inside = [slot for slot in range(low, high + 1) if slot not in running]
+        beside = [*range(high + 1, self.context.sequences), *range(low - 1, -1, -1)]
+        chosen = [*inside, *beside][:count]
+        most = min(self.context.cells, max(self._held[slot] for slot in running) + 1)
+        positions = {slot: self._held.get(slot, 0) for slot in sorted(chosen)}
+        return positions if len(chosen) == count and all(position < most for position in positions.values()) else {}
+
+    def drop_fillers(self, positions: Mapping[int, int]) -> None:
+        """Takes the tokens out again that were computed at these positions of idle slots."""
+        for slot, position in positions.items():
+            if not position:
+                self.context.forget(slot)
+            elif not self.context.cut(slot, position):
+                self._release(slot)
+
+    def _running(self) -> list[int]:
+        return sorted(slot for slot in self._held if slot not in self._parked)
+
     # Keeping running slots together
 
     def gather(self) -> tuple[int, int] | None:
@@ -222,10 +259,10 @@ class SlotTable(Generic[C]):
 
         llama.cpp computes a batch in one piece only where the sequences in it are neighbours.
         """
-        running = sorted(slot for slot in self._held if slot not in self._parked)
-        if not running or running[-1] - running[0] < len(running):
+        if not self.gaps:
             self._steps_with_gap = 0
             return None
+        running = self._running()
         self._steps_with_gap += 1
         if self._steps_with_gap < _PATIENCE:
             return None
