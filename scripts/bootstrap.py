@@ -358,7 +358,9 @@ def set_up(*, dev: bool) -> None:
         stamps = Stamps()
     update_engine(stamps, backend, engine_requirement(pyproject), machine)
     say(f"Installing Corral{' and its development tools' if dev else ''}")
-    run_pip(["install", "-v", "-e", f"{ROOT}[dev]" if dev else str(ROOT)], {**machine.env, "CMAKE_ARGS": backend.cmake_args})
+    run_pip(
+        ["install", "-v", "-e", f"{ROOT}[dev,convert]" if dev else str(ROOT)], {**machine.env, "CMAKE_ARGS": backend.cmake_args}
+    )
     stamps.runtime = wanted
     stamps.dev = wanted if dev else ""
     stamps.write(STAMP)

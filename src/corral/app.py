@@ -18,14 +18,15 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from corral import __version__
-from corral.api import Services, build_api
+from corral.api import BoundedHttpProtocol, Services, build_api
 from corral.core import log as logs
 from corral.core.aio import Background, ThreadLimiter
 from corral.core.settings import Address, Settings, SettingsError
 from corral.engine import Launcher
-from corral.engine.llamacpp import LlamaCppLauncher
+from corral.engine.llamacpp import LlamaCppLauncher, LlamaCppWorkshop
+from corral.registry import DEFAULT_CONNECTIONS, Limits
 from corral.sched import Scheduler
-from corral.service import BlobService, CreateService, Inference, ModelService, PullService
+from corral.service import BlobService, CreateService, EmbedService, Inference, ModelService, PullService, PushService
 from corral.store import Store
 
 log: Final = logging.getLogger(__name__)
@@ -41,13 +42,29 @@ class Corral:
         self.launcher: Launcher = launcher or LlamaCppLauncher(debug=settings.debug)
         self.store = Store(settings.models, settings.extra_stores)
         self.scheduler = Scheduler(self.launcher, settings)
-        self.inference = Inference(self.store, self.scheduler)
-        self.pull = PullService(self.store, noprune=settings.noprune)
-        self.models = ModelService(self.store)
-        self.create = CreateService(self.store, pull=self.pull, noprune=settings.noprune)
+        self.inference = Inference(self.store, self.scheduler, ignores_images=settings.ignore_images)
+        self.embed = EmbedService(self.store, self.scheduler)
+        self.workshop = LlamaCppWorkshop()
+        limits = Limits(connections=settings.max_transfer_streams or DEFAULT_CONNECTIONS)
+        self.pull = PullService(
+            self.store,
+            limits=limits,
+            mirrors=settings.registry_mirrors,
+            workshop=self.workshop,
+            noprune=settings.noprune,
+        )
+        self.push = PushService(self.store, limits=limits)
+        self.models = ModelService(self.store, noprune=settings.noprune)
+        self.create = CreateService(self.store, self.workshop, pull=self.pull, noprune=settings.noprune)
         self.blobs = BlobService(self.store)
         self.services = Services(
-            inference=self.inference, models=self.models, create=self.create, pull=self.pull, blobs=self.blobs
+            inference=self.inference,
+            embed=self.embed,
+            models=self.models,
+            create=self.create,
+            pull=self.pull,
+            push=self.push,
+            blobs=self.blobs,
         )
         self._threads = ThreadLimiter("corral-start", 1)
         self._background = Background(lambda error: log.error("start failed", exc_info=error))
@@ -63,7 +80,7 @@ class Corral:
 
     async def _warm_up(self) -> None:
         """Clears what a killed server left, makes the first load fast, and says what models will run on."""
-        await self._threads.run(self.store.sweep)
+        await self._threads.run(self.store.sweep, noprune=self.settings.noprune)
         for device in await self.launcher.devices():
             log.info("device", extra={"device": device})
 
@@ -73,11 +90,13 @@ class Corral:
         A part that fails to end keeps no other from it; its error is raised when all have ended.
         """
         async with AsyncExitStack() as parts:
-            for part in (self.inference, self.models, self.create, self.blobs, self._threads):
+            for part in (self.inference, self.embed, self.models, self.workshop, self.blobs, self._threads):
                 parts.callback(part.close)
             parts.push_async_callback(self.launcher.aclose)
             parts.push_async_callback(self.scheduler.aclose)
+            parts.push_async_callback(self.push.aclose)
             parts.push_async_callback(self.pull.aclose)
+            parts.push_async_callback(self.create.aclose)
             parts.push_async_callback(self._background.aclose)
 
 
@@ -142,7 +161,7 @@ def serve(settings: Settings) -> None:
         corral = Corral(settings)
         config = uvicorn.Config(
             corral.asgi,
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws="none",
             loop="asyncio",
             lifespan="on",

@@ -52,7 +52,6 @@ async def test_the_server_describes_itself(empty: Rig) -> None:
     document = (await empty.http.get("/openapi.json")).json()
     assert document["openapi"] == "3.1.0"
     assert {"/", "/api/chat", "/api/generate", "/api/tags", "/api/blobs/{digest}", "/health", "/docs"} <= set(document["paths"])
-    assert "/api/embed" not in document["paths"]
     page = await empty.http.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert (await empty.http.get("/health")).json() == {"status": "ok"}

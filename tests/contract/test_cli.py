@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +57,10 @@ def model(name: str, size: int, digit: str, **more: object) -> dict[str, object]
     return {"name": name, "model": name, "size": size, "digest": digit * 64, "modified_at": ago(minutes=7.5), **more}
 
 
-TAGS = Reply({"models": [model("smollm2:135m", 98_362_745, "a"), model("Hello:latest", 2_760_085, "b")]})
+def tags() -> Reply:
+    return Reply({"models": [model("smollm2:135m", 98_362_745, "a"), model("Hello:latest", 2_760_085, "b")]})
+
+
 CARD = {"details": {"family": "llama"}, "capabilities": ["completion"], "model_info": {}}
 ANSWER: list[dict[str, object]] = [
     {"model": "hello", "response": "Hello, ", "done": False},
@@ -67,7 +71,7 @@ MISSING = Reply({"error": "model 'nope:latest' not found"}, status=404)
 
 
 def test_ls_prints_a_table(corral: Run, stub: Stub) -> None:
-    stub.answer("GET", "/api/tags", TAGS)
+    stub.answer("GET", "/api/tags", tags())
     assert corral("ls") == Ran(
         0,
         "NAME            ID              SIZE      MODIFIED\n"
@@ -78,7 +82,7 @@ def test_ls_prints_a_table(corral: Run, stub: Stub) -> None:
 
 
 def test_ls_takes_a_prefix_in_any_case(corral: Run, stub: Stub) -> None:
-    stub.answer("GET", "/api/tags", TAGS)
+    stub.answer("GET", "/api/tags", tags())
     assert corral("list", "hel").out.splitlines()[1:] == ["Hello:latest    bbbbbbbbbbbb    2.8 MB    7 minutes ago"]
     assert corral("ls", "zzz").out == "NAME    ID    SIZE    MODIFIED\n"
 
@@ -255,10 +259,78 @@ def test_rm_stops_and_deletes_each(corral: Run, stub: Stub) -> None:
     assert [(method, path) for method, path, _ in stub.asked] == [("POST", "/api/generate"), ("DELETE", "/api/delete")] * 2
 
 
-def test_rm_stops_at_the_first_that_is_missing(corral: Run, stub: Stub) -> None:
-    stub.answer("POST", "/api/generate", MISSING)
-    stub.answer("DELETE", "/api/delete", MISSING)
-    assert corral("rm", "nope", "b") == Ran(1, "", "Error: model 'nope:latest' not found\n")
+def test_rm_goes_on_after_one_that_is_missing(corral: Run, stub: Stub) -> None:
+    stub.answer("POST", "/api/generate", MISSING, Reply({"done": True}))
+    stub.answer("DELETE", "/api/delete", Reply({"error": "model 'nope' not found"}, status=404), Reply())
+    assert corral("rm", "nope", "b") == Ran(1, "deleted 'b'\n", "Error: model 'nope' not found\n")
+
+
+def test_cp_copies(corral: Run, stub: Stub) -> None:
+    stub.answer("POST", "/api/copy", Reply(), Reply({"error": 'model "nope" not found'}, status=404))
+    assert corral("cp", "a", "b") == Ran(0, "copied 'a' to 'b'\n", "")
+    assert corral("cp", "nope", "b") == Ran(1, "", 'Error: model "nope" not found\n')
+    assert stub.bodies("/api/copy")[0] == {"source": "a", "destination": "b"}
+
+
+EMBEDDER = CARD | {"capabilities": ["embedding"]}
+
+
+def test_run_of_an_embedding_model_prints_the_vector(corral: Run, stub: Stub) -> None:
+    stub.answer("POST", "/api/show", Reply(EMBEDDER))
+    stub.answer("POST", "/api/embed", Reply({"embeddings": [[-0.7685374, 0.343075, 1e-07]]}))
+    assert corral("run", "e", "hi", "--dimensions", "3") == Ran(0, "[-0.7685374,0.343075,1e-07]\n", "")
+    corral("run", "e", "--truncate=false", "--keepalive", "1m", stdin="hi")
+    first, second = stub.bodies("/api/embed")
+    assert first == {"model": "e", "input": "hi", "dimensions": 3}
+    assert second == {"model": "e", "input": "hi", "truncate": False, "keep_alive": "1m"}
+
+
+def test_run_of_an_embedding_model_wants_a_text(corral: Run, stub: Stub) -> None:
+    stub.answer("POST", "/api/show", Reply(EMBEDDER))
+    ran = corral("run", "e")
+    assert ran == Ran(1, "", 'Error: embedding models require input text. Usage: corral run e "your text here"\n')
+
+
+@pytest.mark.parametrize("flag", ["--dimensions=3", "--truncate"])
+def test_run_refuses_flags_that_would_do_nothing(corral: Run, stub: Stub, flag: str) -> None:
+    stub.answer("POST", "/api/show", Reply(CARD))
+    assert corral("run", "m", "hi", flag).err == (
+        'Error: --dimensions and --truncate are for embedding models, and "m" is none\n'
+    )
+
+
+def test_run_attaches_pictures_for_a_model_that_sees(corral: Run, stub: Stub, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n rest")
+    stub.answer("POST", "/api/show", Reply(CARD | {"capabilities": ["completion", "vision"]}))
+    stub.answer("POST", "/api/generate", Reply(lines=ANSWER))
+    assert corral("run", "m", f"what is '{picture}'?") == Ran(0, "Hello, you.\n\n", f"Added image '{picture}'\n")
+    (body,) = stub.bodies("/api/generate")
+    assert body == {"model": "m", "stream": True, "prompt": "what is ?", "images": ["iVBORw0KGgogcmVzdA=="]}
+
+
+def test_run_with_an_empty_prompt_loads_the_model(corral: Run, stub: Stub) -> None:
+    stub.answer("POST", "/api/show", Reply(CARD))
+    stub.answer("POST", "/api/generate", Reply(lines=[{"response": "", "done": True, "done_reason": "load"}]))
+    assert corral("run", "m", "") == Ran(0, "", "")
+
+
+def test_flags_of_run_may_stand_before_it(corral: Run, stub: Stub) -> None:
+    stub.answer("POST", "/api/show", Reply(CARD))
+    stub.answer("POST", "/api/generate", Reply(lines=ANSWER))
+    assert corral("--verbose", "--nowordwrap", "run", "hello", "hi").err.startswith("total duration: ")
+    assert corral("--verbose") == corral("--help")
+    assert corral("--verbose", "ls") == Ran(1, "", "Error: unknown flag: --verbose\n")
+
+
+@pytest.mark.parametrize(
+    "args", [["signin"], ["login"], ["signout"], ["logout"], ["launch"], ["launch", "claude", "--model", "x"]]
+)
+def test_commands_that_corral_has_no_use_for_say_so(corral: Run, stub: Stub, args: list[str]) -> None:
+    ran = corral(*args)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("Error: Corral ")
+    assert stub.asked == []
 
 
 @pytest.mark.parametrize(
@@ -306,7 +378,16 @@ def test_without_a_server_every_command_says_how_to_start_one(
     corral: Run, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", f":{closed_port}")
-    for args in (["ls"], ["ps"], ["run", "x", "hi"], ["show", "x"], ["pull", "x"], ["stop", "x"], ["rm", "x"]):
+    for args in (
+        ["ls"],
+        ["ps"],
+        ["run", "x", "hi"],
+        ["show", "x"],
+        ["pull", "x"],
+        ["stop", "x"],
+        ["cp", "x", "y"],
+        ["rm", "x"],
+    ):
         ran = corral(*args)
         assert (ran.code, ran.out) == (1, "")
         assert ran.err == (
@@ -319,7 +400,7 @@ def test_without_a_server_every_command_says_how_to_start_one(
 def test_corral_host_wins(corral: Run, stub: Stub, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORRAL_HOST", stub.url)
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{closed_port}")
-    stub.answer("GET", "/api/tags", TAGS)
+    stub.answer("GET", "/api/tags", tags())
     assert corral("ls").code == 0
 
 
@@ -328,8 +409,9 @@ def test_a_server_that_is_none_of_ours_is_named(corral: Run, stub: Stub, monkeyp
     assert "does not speak https" in corral("ls").err
 
 
-def test_ls_imports_nothing_heavy() -> None:
-    code = "import sys, corral.cli.main, corral.cli.models; print(*sys.modules)"
+@pytest.mark.parametrize("module", ["models", "running", "show", "run", "pull", "absent"])
+def test_commands_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, corral.cli.main, corral.cli.{module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"rich", "prompt_toolkit", "asyncio", "msgspec", "aiohttp", "numpy", "starlette", "uvicorn", "corral.app"}
     assert not heavy & set(loaded)

@@ -193,3 +193,11 @@ async def test_two_clients_share_one_pip(waiting: PullService, index: PlayedInde
         index.before.set()
     assert index.asked == ["one==1.0", "two==1.0"]
     assert [task.result()[-1].status for task in both] == ["success", "success"]
+
+
+async def test_pull_clears_away_what_a_killed_server_left(store: Store, index: PlayedIndex) -> None:
+    left = store.root / ".incoming" / "killed"
+    left.mkdir(parents=True)
+    (left / "half.whl").write_bytes(b"half")
+    await pull(service(store, index), "tiny")
+    assert list(left.parent.iterdir()) == []

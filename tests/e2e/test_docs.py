@@ -78,7 +78,7 @@ def test_help_in_the_documents_is_the_programs() -> None:
 
 def test_configuration_names_every_setting() -> None:
     named = set(re.findall(r"^\| `OLLAMA_(\w+)`", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE))
-    assert named == {*SETTINGS, "NOHISTORY"}
+    assert named == {*SETTINGS, "NOHISTORY", "EDITOR"}
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

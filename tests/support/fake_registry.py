@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Seen:
     path: str
     query: str
     headers: dict[str, str]
+    method: str = "GET"
 
 
 @dataclass
@@ -38,6 +40,11 @@ class FakeRegistry:
     has_ranges: bool = True
     blobs_at: str = ""  # where blobs are redirected to, for example "http://localhost:1234"
     token: str = ""  # what a client must show, and can have from /token
+    token_uses: int = 10**9  # requests that a token is good for
+    token_at: str = ""  # where tokens are to be had, if not here
+    signatures: list[tuple[str, str]] = field(default_factory=list)  # the whole URL of each token request, and its signature
+    etag: str = ""
+    tls: ssl.SSLContext | None = None
     manifest_faults: deque[Fault] = field(default_factory=deque)
     blob_faults: deque[Fault] = field(default_factory=deque)
     manifests: dict[str, bytes] = field(default_factory=dict)
@@ -46,13 +53,11 @@ class FakeRegistry:
     port: int = 0
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_get("/v2/{repository:.+}/manifests/{tag}", self._manifest)
-        app.router.add_get("/v2/{repository:.+}/blobs/{digest}", self._blob)
-        app.router.add_get("/token", self._token)
+        app = web.Application(client_max_size=1 << 30)
+        self.add_routes(app.router)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -60,9 +65,14 @@ class FakeRegistry:
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         await self._runner.cleanup()
 
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/v2/{repository:.+}/manifests/{tag}", self._manifest)
+        router.add_get("/v2/{repository:.+}/blobs/{digest}", self._blob)
+        router.add_get("/token", self._token)
+
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def name(self, path: str = "library/tiny:latest") -> str:
         """A model's name as a user would type it."""
@@ -87,21 +97,25 @@ class FakeRegistry:
     def blob_requests(self) -> list[Seen]:
         return [seen for seen in self.seen if "/blobs/" in seen.path]
 
-    def _note(self, request: web.Request) -> web.StreamResponse | None:
-        self.seen.append(Seen(request.path, request.rel_url.raw_query_string, dict(request.headers)))
-        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
-            challenge = f'Bearer realm="{self.url}/token",service="fake",scope="pull"'
-            return web.json_response(
-                {"errors": [{"code": "UNAUTHORIZED"}]}, status=401, headers={"WWW-Authenticate": challenge}
-            )
-        return None
+    def note(self, request: web.Request) -> web.StreamResponse | None:
+        """Remembers the request; the refusal of one that shows no good token."""
+        self.seen.append(Seen(request.path, request.rel_url.raw_query_string, dict(request.headers), request.method))
+        if not self.token:
+            return None
+        if request.headers.get("Authorization") == f"Bearer {self.token}" and self.token_uses > 0:
+            self.token_uses -= 1
+            return None
+        challenge = f'Bearer realm="{self.token_at or self.url}/token",service="fake",scope="pull"'
+        return web.json_response({"errors": [{"code": "UNAUTHORIZED"}]}, status=401, headers={"WWW-Authenticate": challenge})
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
-        assert request.query == {"service": "fake", "scope": "pull"}
+        self.signatures.append((str(request.url), request.headers.get("Authorization", "")))
+        assert (request.query["service"], request.query["scope"]) == ("fake", "pull")
+        self.token_uses = max(self.token_uses, 3)
         return web.json_response({"token": self.token})
 
     async def _manifest(self, request: web.Request) -> web.StreamResponse:
-        if refusal := self._note(request):
+        if refusal := self.note(request):
             return refusal
         manifest = self.manifests.get(f"{request.match_info['repository']}:{request.match_info['tag']}")
         if self.manifest_faults:
@@ -111,7 +125,7 @@ class FakeRegistry:
         return web.Response(body=manifest, content_type=MANIFEST)
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
-        if refusal := self._note(request):
+        if refusal := self.note(request):
             return refusal
         if self.blobs_at:
             return web.Response(status=307, headers={"Location": f"{self.blobs_at}{request.path}?signature=a%2Fb%3D"})
@@ -125,10 +139,11 @@ class FakeRegistry:
     def answer(self, request: web.Request, data: bytes) -> web.Response:
         """The blob, or the range of it that is asked for."""
         wanted = request.http_range
+        etag = {"ETag": self.etag} if self.etag else {}
         if not self.has_ranges or wanted.start is None:
-            return web.Response(body=data)
+            return web.Response(body=data, headers=etag)
         start, end = wanted.start, min(wanted.stop or len(data), len(data))
-        headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"}
+        headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}", **etag}
         return web.Response(status=206, body=data[start:end], headers=headers)
 
 

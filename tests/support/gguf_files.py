@@ -113,6 +113,7 @@ def write_scripted(
     arch: str = "llama",
     split_characters: bool = False,
     metadata: Mapping[str, Any] | None = None,
+    split_tensors: int = 0,
 ) -> Path:
     """A model of about 1 MB that answers every prompt with `say`, then `eos`. Greedy or not makes no difference.
 
@@ -120,6 +121,7 @@ def write_scripted(
     characters, `split_characters`: three bytes, also inside a character) is followed by the next one, and any token that is
     no piece is followed by the first: a prompt that itself ends in a piece goes on from there. With `bos` the tokenizer puts
     it before every prompt. `metadata` adds or replaces keys.
+    With `split_tensors` the file is `path-00001-of-….gguf` and those after it, of so many tensors each.
     `arch` other than llama names the model so and leaves all else: a file that no engine can load.
     """
     tokens = _tokens([eos, *special, *([bos] if bos else [])])
@@ -134,7 +136,7 @@ def write_scripted(
     embed[np.arange(len(tokens)), state] = 1
     head[[*range(first, len(tokens)), eos_id], np.arange(len(pieces) + 1)] = 2
 
-    out = gguf.GGUFWriter(path, arch)
+    out = gguf.GGUFWriter(path, arch, split_max_tensors=split_tensors)
     out.add_name(name)
     _write_shape(out, context=context, width=width, layers=1, ff=ff, heads=4, kv_heads=4)
     out.add_vocab_size(len(tokens))

@@ -21,12 +21,16 @@ def make_model(
     parameters: Mapping[str, Any] | None = None,
     messages: tuple[Message, ...] = (),
     is_embedding: bool = False,
+    reads_images: bool = False,
+    infill: tuple[str, str, str] | None = None,
+    config: ModelConfig | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Model:
-    """A model called `name` whose file has `file_bytes` bytes (on paper: the file is sparse)."""
+    """A model whose file has `file_bytes` bytes (on paper: the file is sparse). `metadata` adds keys or replaces them."""
     path = folder / f"{name}.gguf"
     with path.open("wb") as out:
         out.truncate(file_bytes)
-    metadata: dict[str, Any] = {
+    header: dict[str, Any] = {
         "general.architecture": "llama",
         "llama.context_length": context_length,
         "llama.block_count": 1,
@@ -34,23 +38,31 @@ def make_model(
         "llama.attention.head_count": 1,
     }
     if jinja:
-        metadata["tokenizer.chat_template"] = jinja
+        header["tokenizer.chat_template"] = jinja
     if is_embedding:
-        metadata["llama.pooling_type"] = 1
+        header["llama.pooling_type"] = 1
+    header |= metadata or {}
     parsed = ModelName.parse(name)
     return Model(
         name=parsed,
         digest=digest or f"{abs(hash(name)):064x}"[-64:],
         size_bytes=file_bytes,
         modified_ns=0,
-        config=ModelConfig(model_format="gguf"),
+        config=config or ModelConfig(model_format="gguf"),
         model_path=path,
-        projector_paths=(),
+        projector_paths=(path,) if reads_images else (),
         adapter_paths=(),
         template=template,
         system=system,
         parameters=parameters or {},
         messages=messages,
         licenses=(),
-        gguf=GgufInfo(architecture="llama", metadata=metadata, parameter_count=1, bos_token="<s>", eos_token="</s>"),
+        gguf=GgufInfo(
+            architecture=header["general.architecture"],
+            metadata=header,
+            parameter_count=1,
+            bos_token="<s>",
+            eos_token="</s>",
+            infill_tokens=infill,
+        ),
     )

@@ -52,7 +52,11 @@ class Server:
             return response.status, response.read().decode()
 
     def add_scripted(self, name: str, say: str, folder: Path) -> None:
-        data = write_scripted(folder / f"{name}.gguf", say).read_bytes()
+        self.add(write_scripted(folder / f"{name}.gguf", say), name)
+
+    def add(self, file: Path, name: str) -> None:
+        """Makes a model of a GGUF."""
+        data = file.read_bytes()
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         assert self.call("POST", f"/api/blobs/{digest}", data)[0] == 201
         status, said = self.call("POST", "/api/create", {"model": name, "files": {"m.gguf": digest}, "stream": False})
@@ -70,7 +74,7 @@ def serving(home: Path, *, exit_code: int = 0, **more: str) -> Iterator[Server]:
     """A server on a free port, ready; ended with Ctrl-C if it has not ended yet, and its exit code checked."""
     command = [*CORRAL, "serve"]
     address = f"127.0.0.1:{free_port()}"
-    env = environment(home, CORRAL_HOST=address, CORRAL_MODELS=str(home / "models"), **more)
+    env = environment(home, **{"CORRAL_HOST": address, "CORRAL_MODELS": str(home / "models"), **more})
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     server = Server(process, home, f"http://{address}")
     is_ready = threading.Event()

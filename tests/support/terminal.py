@@ -3,7 +3,7 @@
 import io
 import re
 
-_SEQUENCE = re.compile(r"\x1b\[(\d*)([A-Za-z])")
+_SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
 
 
 class Terminal(io.StringIO):
@@ -14,11 +14,11 @@ class Terminal(io.StringIO):
 
 
 def screen(output: str) -> list[str]:
-    """The lines on the screen after this output: newlines, returns, moves left and up, and erasing are followed."""
+    """The lines on the screen after this output: newlines, returns, moves and erasing are followed, colours left out."""
     lines, row, column, at = [""], 0, 0, 0
     while at < len(output):
         if found := _SEQUENCE.match(output, at):
-            count, action = int(found[1] or 1), found[2]
+            count, action = int(found[1]) if found[1].isdigit() else 1, found[2]
             match action:
                 case "A":
                     row -= count

@@ -34,11 +34,17 @@ class ToyWords:
     adds_bos: bool = False
     size: int = VOCABULARY
     unreadable: str = "\n"  # a text with this cannot be tokenized
+    has_infill: bool = True
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         if self.unreadable in text:
             raise EngineError(f"llama.cpp cannot tokenize a text of {len(text)} bytes")
         return [BOS] * (add_special and self.adds_bos) + list(text.encode("ascii"))
+
+    def infill(self, before: str, after: str, *, add_special: bool) -> list[int] | None:
+        if not self.has_infill:
+            return None
+        return self.tokenize(f"<{before}|{after}>", add_special=add_special)
 
     def piece(self, token: int) -> bytes:
         return bytes([token])
@@ -183,6 +189,7 @@ class Toy:
         memory_for: int = 1_000_000,
         adds_bos: bool = False,
         clock_s: Callable[[], float] | None = None,
+        make_sampler: Callable[[], "ToySampler"] | None = None,
         filling: Fills | None = None,
         **context: Any,
     ) -> None:
@@ -191,6 +198,7 @@ class Toy:
         self._settings = {"num_batch": num_batch, **context}
         self.words = ToyWords(adds_bos)
         self.samplers: list[ToySampler] = []
+        self._new_sampler = make_sampler or ToySampler
         memory = KvMemory(self._make_context, sequences=first, cells=cells, most_sequences=most, most_cells=4096)
         self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)))
         clock = {"now_s": clock_s} if clock_s else {}
@@ -254,7 +262,7 @@ class Toy:
         return self.made[-1]
 
     def _make_sampler(self, _job: Job) -> ToySampler:
-        self.samplers.append(ToySampler())
+        self.samplers.append(self._new_sampler())
         return self.samplers[-1]
 
 

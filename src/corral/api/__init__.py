@@ -4,5 +4,6 @@ An API that people's tools speak is a folder here (`ollama`) and a module in `wi
 """
 
 from corral.api.app import Services, build_api
+from corral.api.protocol import BoundedHttpProtocol
 
-__all__ = ["Services", "build_api"]
+__all__ = ["BoundedHttpProtocol", "Services", "build_api"]

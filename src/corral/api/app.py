@@ -9,12 +9,20 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from corral.api import admin, ollama
+from corral.api import admin, care, ollama
 from corral.api.errors import OLLAMA
 from corral.api.middleware import AccessLog, Gatekeeper
 from corral.api.openapi import Operation
 from corral.api.routes import not_found, routes
-from corral.api.services import BlobService, CreateService, InferenceService, ModelService, PullService
+from corral.api.services import (
+    BlobService,
+    CreateService,
+    EmbedService,
+    InferenceService,
+    ModelService,
+    PullService,
+    PushService,
+)
 from corral.core.settings import Settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
@@ -25,9 +33,11 @@ class Services:
     """The use cases that the API is an edge to."""
 
     inference: InferenceService
+    embed: EmbedService
     models: ModelService
     create: CreateService
     pull: PullService
+    push: PushService
     blobs: BlobService
 
 
@@ -38,7 +48,7 @@ def build_api(services: Services, settings: Settings, *, lifespan: Lifespan | No
     """
 
     def table() -> list[Operation]:
-        return [*ollama.operations(services), *admin.operations(table)]
+        return [*ollama.operations(services), *care.operations(services.models), *admin.operations(table)]
 
     router = Router(routes(table(), OLLAMA), redirect_slashes=False, default=not_found, lifespan=lifespan)
     checked = Gatekeeper(router, origins=settings.origins, listens_locally=is_loopback(settings.address.host))

@@ -21,6 +21,9 @@ from corral.wire.ollama import Request
 
 R = TypeVar("R", bound=Request)
 
+_SLOW_LIMIT_BYTES: Final = (
+    4 << 20
+)  # what is longer and no plain JSON is refused without a second look, which would take seconds
 _EXPECTED: Final = re.compile(r"got `(?P<got>\w+)`(?: - at `(?P<path>[^`]+)`)?")
 _GO_KINDS: Final[Mapping[str, str]] = {"str": "string", "int": "number", "float": "number"}
 _GO_NAMES: Final[Mapping[type, str]] = {str: "string", bool: "bool", int: "int", float: "float64"}
@@ -48,9 +51,12 @@ class RequestDecoder(Generic[R]):
             raise BadRequestError("missing request body")
         try:
             request = self._decoder.decode(body)
-        except (ValueError, RecursionError):  # msgspec's errors, UnicodeDecodeError; too deep
+        except (ValueError, RecursionError) as exc:  # msgspec's errors, UnicodeDecodeError; too deep
+            if len(body) > _SLOW_LIMIT_BYTES:
+                raise BadRequestError(f"invalid JSON in a body of {len(body)} bytes: {exc}") from exc
             return self._slowly(body, fold_keys=False)
-        if getattr(request, "model", None) is None and getattr(request, "name", None) is None:
+        is_nameless = getattr(request, "model", None) is None and getattr(request, "name", None) is None
+        if is_nameless and len(body) <= _SLOW_LIMIT_BYTES:
             return self._slowly(body, fold_keys=True)
         return request
 

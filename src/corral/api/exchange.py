@@ -7,8 +7,8 @@ It knows no endpoint and, but for the Dialect it is given, no API.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from corral.api.errors import Dialect, code_of, retry_after_s, status_of
 from corral.core.aio import cancelling
-from corral.core.errors import CorralError, RequestCanceledError, RequestTooLargeError
+from corral.core.errors import ClientStalledError, CorralError, RequestCanceledError, RequestTooLargeError
 
 log: Final = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ JSON: Final = b"application/json; charset=utf-8"
 NDJSON: Final = b"application/x-ndjson"
 PLAIN_JSON: Final = b"application/json"  # progress that is asked for in one piece, as Ollama words it
 MAX_BODY_BYTES: Final = 256 << 20  # of a JSON body: a few hundred images; uploads of blobs have no such limit
+
+STALL_S: Final = 60.0  # a stream's reader may take nothing for so long, with kilobytes waiting for it; then others come first
 
 ERROR_KEY: Final = "corral.error"  # in the scope: the code of the error that ended the request, for the access line
 
@@ -48,11 +50,14 @@ def json_answer(value: msgspec.Struct | Mapping[str, Any], *, content_type: byte
 class Exchange:
     """What a handler sees of its request, and where it writes its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, *, stall_s: float = STALL_S) -> None:
         self.scope = scope
         self.body = b""
         self.has_begun = False  # the first byte of a stream is on its way: no other status is possible
+        self._stall_s = stall_s
+        self._writes_since_s: float | None = None  # when the write began that is under way
         self.error_type = JSON
+        self._loop = asyncio.get_running_loop()
         self._receive = receive
         self._send = send
         self._dialect = dialect
@@ -97,12 +102,14 @@ class Exchange:
             parts.append(data)
         self.body = parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def write(self, data: bytes) -> None:
-        """Sends a piece of an NDJSON stream, whole lines, and the head of the answer before the first."""
+    async def write(self, data: bytes, *, content_type: bytes = NDJSON) -> None:
+        """Sends a piece of a stream, whole lines of NDJSON as a rule, and the head of the answer before the first."""
         if not self.has_begun:
             self.has_begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON)]})
+            await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type)]})
+        self._writes_since_s = self._loop.time()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._writes_since_s = None
 
     async def finish(self, answer: Answer | None) -> None:
         """Sends a whole answer, or without one ends the stream."""
@@ -119,9 +126,14 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def fail(self, error: Exception) -> None:
-        """Ends with the error: as a status and a body, or in a stream that has begun as its last frame."""
+        """Ends with the error: as a status and a body, or in a stream that has begun as its last frame.
+
+        To a client that does not read nothing more can be said: the server closes the connection, in mid-stream.
+        """
         self.scope[ERROR_KEY] = code_of(error)
-        if self.has_begun:
+        if isinstance(error, ClientStalledError):
+            log.info("stream given up", extra={"path": self.scope["path"], "client": self.client, "stall_s": self._stall_s})
+        elif self.has_begun:
             await self.write(self._dialect.frame(error))
             await self.finish(None)
         else:
@@ -130,26 +142,53 @@ class Exchange:
 
     @asynccontextmanager
     async def until_gone(self) -> AsyncIterator[None]:
-        """Cancels the block when the client leaves, and raises RequestCanceledError from it. The body must be read."""
+        """Cancels the block when the client leaves, and raises RequestCanceledError from it. The body must be read.
+
+        The same for a client that stays and does not read what is written to it: ClientStalledError.
+        """
         handler = asyncio.current_task()
         assert handler is not None
         was_cancelling = handler.cancelling()
-        has_left = False
+        end: CorralError | None = None
+
+        def leave(error: CorralError) -> None:
+            nonlocal end
+            if end is None:
+                end = error
+                handler.cancel()
 
         async def watch() -> None:
-            nonlocal has_left
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-            has_left = True
-            handler.cancel()
+            leave(RequestCanceledError())
 
         try:
-            async with cancelling(watch(), name="client-watch"):
-                yield
+            with self._hearing_of_stalls(leave):
+                async with cancelling(watch(), name="client-watch"):
+                    yield
         except asyncio.CancelledError as exc:
-            if has_left and handler.uncancel() <= was_cancelling:
-                raise RequestCanceledError from exc
+            if end is not None and handler.uncancel() <= was_cancelling:
+                raise end from exc
             raise
+
+    @contextmanager
+    def _hearing_of_stalls(self, stalled: Callable[[CorralError], None]) -> Iterator[None]:
+        """Looks now and then whether a write waits for its reader too long: a timer of its own would cost every write more."""
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            timer = self._loop.call_later(self._stall_s / 4, look)
+            since_s = self._writes_since_s
+            if since_s is not None and self._loop.time() - since_s >= self._stall_s:
+                stalled(ClientStalledError(self._stall_s))
+
+        look()
+        try:
+            yield
+        finally:
+            if timer:
+                timer.cancel()
 
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[Answer | None]]
@@ -158,13 +197,14 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[Answer | None]]
 class Endpoint:
     """A handler as an ASGI application. With `reads_body` false the handler takes the body itself, as it arrives."""
 
-    def __init__(self, handler: Handler, dialect: Dialect, *, reads_body: bool = True) -> None:
+    def __init__(self, handler: Handler, dialect: Dialect, *, reads_body: bool = True, stall_s: float = STALL_S) -> None:
         self.handler = handler
         self._dialect = dialect
         self._reads_body = reads_body
+        self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self._dialect)
+        exchange = Exchange(scope, receive, send, self._dialect, stall_s=self._stall_s)
         try:
             if self._reads_body:
                 await exchange.read_body()

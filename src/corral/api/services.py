@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 from corral.sched import Running
 from corral.service.create import CreateRequest
+from corral.service.embed import Embeddings, EmbedRequest
 from corral.service.models import ShowResult
 from corral.service.requests import ChatRequest, Event, GenerateRequest, Status
-from corral.store import Model
+from corral.store import Listing
+from corral.wire.care import Pruned, StoreUse
 
 
 class InferenceService(Protocol):
@@ -21,10 +23,18 @@ class InferenceService(Protocol):
         ...
 
 
+class EmbedService(Protocol):
+    async def embed(self, request: EmbedRequest) -> Embeddings: ...
+
+
 class ModelService(Protocol):
-    async def list_models(self) -> Sequence[Model]:
-        """Newest first."""
+    async def list_models(self) -> Listing:
+        """Newest first, and those that are damaged."""
         ...
+
+    async def usage(self) -> StoreUse: ...
+
+    async def prune(self, *, dry_run: bool, partials: bool) -> Pruned: ...
 
     async def show(
         self, name_text: str, *, verbose: bool, system: str, template: str, options: Mapping[str, Any]
@@ -37,6 +47,10 @@ class ModelService(Protocol):
 
 class PullService(Protocol):
     def pull(self, name_text: str, *, insecure: bool) -> AbstractAsyncContextManager[AsyncIterator[Status]]: ...
+
+
+class PushService(Protocol):
+    def push(self, name_text: str, *, insecure: bool) -> AbstractAsyncContextManager[AsyncIterator[Status]]: ...
 
 
 class CreateService(Protocol):
@@ -53,4 +67,8 @@ class BlobService(Protocol):
 
         Raises BadRequestError for a digest that is none, or not that of the bytes.
         """
+        ...
+
+    async def take(self, digest: str, path: str) -> bool:
+        """The same for a file of this machine. Raises LocalFileError where it is not taken."""
         ...

@@ -1,13 +1,14 @@
 """An answer on its way to the screen: thinking apart from text, words wrapped on a terminal, timings at the end."""
 
 import unicodedata
-from collections.abc import Mapping
-from typing import Final, TextIO
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TextIO
 
 from corral.cli.client import Json
 from corral.cli.render import go_duration
 
 _GREY, _PLAIN = "\x1b[90m", "\x1b[0m"
+_HARMLESS: Final = dict.fromkeys([*range(32), *range(0x7F, 0xA0)]) | {ord(letter): letter for letter in "\n\t"}
 _NS_PER_S: Final = 1_000_000_000
 
 
@@ -59,55 +60,101 @@ class WordWrap:
 
 
 def _cells(letter: str) -> int:
+    if letter == "\ufe0f":  # makes a picture of the letter before it, which may be wider then; too much does no harm
+        return 1
     if unicodedata.combining(letter) or unicodedata.category(letter) in ("Cf", "Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
-class AnswerWriter:
-    """Writes the pieces of one answer. On a terminal thinking is grey; elsewhere it goes to `aside`: a pipe stays clean."""
+def harmless(text: str) -> str:
+    """The text for a terminal, without control characters: a model's escape sequence could rewrite what was shown."""
+    return text.translate(_HARMLESS)
 
-    def __init__(self, out: TextIO, aside: TextIO, *, width: int = 0, hide_thinking: bool = False) -> None:
-        """`width` 0: no wrapping."""
+
+class Body(Protocol):
+    """Where the text of an answer goes."""
+
+    def write(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PlainBody:
+    """The text as it comes; words are wrapped where there is a width."""
+
+    def __init__(self, out: TextIO, *, width: int = 0) -> None:
         self._out = out
+        self._wrap = WordWrap(width) if width else None
+
+    def write(self, text: str) -> None:
+        self._out.write(self._wrap.feed(text) if self._wrap else text)
+        self._out.flush()
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class AnswerWriter:
+    """Writes the pieces of one answer. On a terminal thinking stands above the text; elsewhere it goes to `aside`: a pipe stays
+    clean.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        aside: TextIO,
+        *,
+        body: Body | None = None,
+        width: int = 0,
+        is_grey: bool = False,
+        hide_thinking: bool = False,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`width` 0: no wrapping. `is_grey`: for thinking. `begin` is called before anything is written."""
         self._is_terminal = out.isatty()
+        self._body = body or PlainBody(out, width=width)
         self._thinking_out = out if self._is_terminal else aside
-        self._width, self._hide_thinking = width, hide_thinking
-        self._wrap = WordWrap(width)
+        self._thinking_body = PlainBody(self._thinking_out, width=width)
+        self._is_grey, self._hide_thinking, self._begin = is_grey, hide_thinking, begin
         self._is_thinking = False
+        self._thought_ends_line = True
 
     def thinking(self, text: str) -> None:
         if self._hide_thinking or not text:
             return
+        self._begin()
         if not self._is_thinking:
             self._is_thinking = True
             self._thinking_out.write("Thinking...\n")
             text = text.lstrip("\n")
-        shown = self._wrapped(text)
-        self._thinking_out.write(f"{_GREY}{shown}{_PLAIN}" if self._is_terminal else shown)
+        self._thinking_out.write(_GREY if self._is_grey else "")
+        self._thinking_body.write(self._tame(text))
+        self._thinking_out.write(_PLAIN if self._is_grey else "")
+        self._thought_ends_line = text.endswith("\n") if text else self._thought_ends_line
         self._thinking_out.flush()
 
     def text(self, text: str) -> None:
         if not text:
             return
+        self._begin()
         if self._is_thinking:
             self._end_thinking()
-        self._out.write(self._wrapped(text))
-        self._out.flush()
+        self._body.write(self._tame(text))
 
     def close(self) -> None:
         """Ends what was begun; to be called also where the answer broke off."""
         if self._is_thinking:
             self._end_thinking()
+        self._body.close()
 
     def _end_thinking(self) -> None:
         self._is_thinking = False
-        self._thinking_out.write("\n...done thinking.\n\n")
+        self._thinking_out.write(("" if self._thought_ends_line else "\n") + "...done thinking.\n\n")
         self._thinking_out.flush()
-        self._wrap = WordWrap(self._width)
 
-    def _wrapped(self, text: str) -> str:
-        return self._wrap.feed(text) if self._width else text
+    def _tame(self, text: str) -> str:
+        return harmless(text) if self._is_terminal else text
 
 
 def timings(done: Mapping[str, int]) -> str:
@@ -126,10 +173,13 @@ def timings(done: Mapping[str, int]) -> str:
     return "".join(f"{title + ':':<21} {value}\n" for title, value in rows)
 
 
-def show_piece(writer: AnswerWriter, item: Json) -> str:
-    """Writes one line of a chat's or generate's stream; the text in it."""
-    message = item.get("message") or {}
-    writer.thinking(item.get("thinking") or message.get("thinking") or "")
-    text: str = item.get("response") or message.get("content") or ""
-    writer.text(text)
+def text_of(item: Json) -> str:
+    """The text in one line of a chat's or generate's stream."""
+    text: str = item.get("response") or (item.get("message") or {}).get("content") or ""
     return text
+
+
+def show_piece(writer: AnswerWriter, item: Json) -> None:
+    """Writes what is in one line of a chat's or generate's stream."""
+    writer.thinking(item.get("thinking") or (item.get("message") or {}).get("thinking") or "")
+    writer.text(text_of(item))

@@ -6,10 +6,11 @@ No third library: `corral ls` must be quick. Leaving a stream's block closes the
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,7 @@ from corral.core.settings import Address, parse_host
 
 Json: TypeAlias = dict[str, Any]
 CONNECT_TIMEOUT_S: Final = 10.0
+_LOOPBACK: Final = re.compile(r"127(\.[0-9]{1,3}){3}")
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  listened at, but not an address to reach
 
 
@@ -52,6 +54,12 @@ class Client:
     def __init__(self, address: Address | None = None) -> None:
         self.address = server_address() if address is None else address
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server, if there is one, runs on this machine."""
+        host = self.address.host.lower()
+        return host in ("localhost", "::1") or _LOOPBACK.fullmatch(host) is not None
+
     def call(self, method: str, path: str, body: Json | None = None) -> Json:
         """The answer's JSON object; an empty answer is {}. Raises ServerError with the server's text for a refusal."""
         with self._response(method, path, body) as response, self._translated():
@@ -63,6 +71,17 @@ class Client:
         """The lines of a streamed answer, each as it comes. Raises ServerError for an error line, too."""
         with self._response("POST", path, body, is_stream=True) as response:
             yield self._lines(response)
+
+    def upload(self, path: str, pieces: Iterable[bytes], size_bytes: int, headers: Mapping[str, str] | None = None) -> None:
+        """Posts so many bytes. Raises ServerError for a refusal, which may come before all of them are sent."""
+        sent = {**_encoded(None)[1], "Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        with closing(self._connect()) as connection, self._translated():
+            with suppress(BrokenPipeError, ConnectionResetError):  # then the answer says why
+                connection.request("POST", self.address.path + path, pieces, {**sent, **(headers or {})})
+            response = connection.getresponse()
+            data = response.read()
+        if response.status >= http.HTTPStatus.BAD_REQUEST:
+            raise _refusal(response, data, is_stream=False)
 
     @contextmanager
     def _response(

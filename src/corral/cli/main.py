@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 import click
@@ -22,15 +23,30 @@ class Entry:
 
 COMMANDS: Final = {
     "serve": Entry("corral.cli.serve:serve", "Start Corral"),
+    "create": Entry("corral.cli.create:create", "Create a model"),
     "show": Entry("corral.cli.show:show", "Show information for a model"),
     "run": Entry("corral.cli.run:run", "Run a model"),
     "stop": Entry("corral.cli.running:stop", "Stop a running model"),
     "pull": Entry("corral.cli.pull:pull", "Pull a model from a registry"),
+    "push": Entry("corral.cli.push:push", "Push a model to a registry"),
     "list": Entry("corral.cli.models:ls", "List models"),
     "ps": Entry("corral.cli.running:ps", "List running models"),
+    "cp": Entry("corral.cli.models:cp", "Copy a model"),
     "rm": Entry("corral.cli.models:rm", "Remove a model"),
+    "du": Entry("corral.cli.care:du", "Show what models take on disk"),
+    "prune": Entry("corral.cli.care:prune", "Remove files that no model needs"),
 }
-ALIASES: Final = {"start": "serve", "ls": "list"}
+ABSENT: Final = {  # commands of Ollama's that Corral has no use for: they say so, and are in no list
+    "signin": Entry("corral.cli.absent:signin", "Sign in to ollama.com"),
+    "signout": Entry("corral.cli.absent:signout", "Sign out from ollama.com"),
+    "launch": Entry("corral.cli.absent:launch", "Launch an integration"),
+}
+ALIASES: Final = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}
+RUN_FLAGS: Final = {
+    "--nowordwrap": "Don't wrap words to the next line automatically",
+    "--verbose": "Show timings for response",
+}
+_NAME_WIDTH: Final = 10
 
 
 class Root(click.Group):
@@ -40,7 +56,8 @@ class Root(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Command | None:
-        entry = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        name = ALIASES.get(cmd_name, cmd_name)
+        entry = COMMANDS.get(name) or ABSENT.get(name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
@@ -48,7 +65,11 @@ class Root(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Only `--help`, `--version` and `help [COMMAND]` are the root's own."""
+        """Only `--help`, `--version` and `help [COMMAND]` are the root's own; flags of `run` may stand before it."""
+        early = list(takewhile(RUN_FLAGS.__contains__, args))
+        args = args[len(early) :]
+        if early and args and not args[0].startswith("-"):
+            args = [args[0], *early, *args[1:]]
         match args:
             case [] | ["-h" | "--help", *_] | ["help"]:
                 click.echo(self.get_help(ctx))
@@ -72,12 +93,16 @@ class Root(click.Group):
 
     def get_help(self, ctx: click.Context) -> str:
         table = [(name, entry.summary) for name, entry in COMMANDS.items()] + [("help", "Help about any command")]
-        flags = [("-h, --help", "help for corral"), ("-v, --version", "Show version information")]
+        flags = [
+            ("-h, --help", "help for corral"),
+            *((f"    {name}", text) for name, text in RUN_FLAGS.items()),
+            ("-v, --version", "Show version information"),
+        ]
         return "\n\n".join(
             [
                 "Large language model runner",
                 "Usage:\n  corral [flags]\n  corral [command]",
-                "Available Commands:\n" + rows(table, indent=2),
+                "Available Commands:\n" + rows(table, indent=2, least=_NAME_WIDTH),
                 "Flags:\n" + rows(flags, indent=2),
                 'Use "corral [command] --help" for more information about a command.',
             ]

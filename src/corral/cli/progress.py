@@ -12,6 +12,7 @@ from typing import Final, TextIO
 
 from corral.cli.client import Json
 from corral.cli.render import human_bytes
+from corral.cli.terminal import can_move
 
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_S: Final = 0.1
@@ -67,7 +68,7 @@ class Spinner:
         self._thread = threading.Thread(target=self._run, name="spinner", daemon=True)
 
     def __enter__(self) -> "Spinner":
-        if self._out.isatty():
+        if can_move(self._out):
             self._thread.start()
         return self
 
@@ -147,7 +148,7 @@ class PullProgress:
     def __init__(self, out: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self._lines: dict[str, _Line] = {}
-        self._board = Board(out, self._moving, keep=True) if out.isatty() else None
+        self._board = Board(out, self._moving, keep=True) if can_move(out) else None
 
     def __enter__(self) -> "PullProgress":
         if self._board:

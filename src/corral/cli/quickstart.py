@@ -1,9 +1,11 @@
 """What `./start` does without arguments: a server, the default model, three things to try.
 
-The server is a child in a session of its own, so that a Ctrl-C reaches it once, through here; its log is passed on line by
-line, so that it does not spoil the bars of a pull.
+The server is a child in a session of its own, so that a Ctrl-C reaches it once, through here. Of its log a person needs little:
+what went wrong, always, and one line a request once the server is theirs. OLLAMA_DEBUG shows all of it.
 """
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from corral.core.errors import CorralError
 
 DEFAULT_MODEL: Final = "smollm2:135m"
 _READY_S: Final = 30.0
+_LOGGED = re.compile(r"\d\d:\d\d:\d\d (\w+) +(.*)")  # as core/log.py writes them
+_REQUEST = re.compile(r"request .*\bpath=(\S+)")
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 THINGS_TO_TRY: Final = """
@@ -54,10 +58,34 @@ def refuse_if_taken(client: Client) -> None:
     )
 
 
+class LogFilter:
+    """Which lines of the server's log are shown. Requests are not while `is_quiet`, nor is one to each of `own`."""
+
+    def __init__(self, *, shows_all: bool = False) -> None:
+        self.is_quiet = True
+        self.own: list[str] = []  # what was asked from here; its line may come late
+        self._shows_all = shows_all
+        self._shown = True  # whether the line before was: what follows it without a time belongs to it
+
+    def takes(self, line: str) -> bool:
+        if found := _LOGGED.match(line):
+            level, text = found.groups()
+            self._shown = self._shows_all or level not in ("debug", "info") or self._is_others_request(text)
+        return self._shown
+
+    def _is_others_request(self, text: str) -> bool:
+        path = _REQUEST.match(text)
+        if path and path[1] in self.own:
+            self.own.remove(path[1])
+            return False
+        return path is not None and not self.is_quiet
+
+
 class Server:
     """The child that serves."""
 
     def __init__(self) -> None:
+        self.log_filter = LogFilter(shows_all=bool(os.environ.get("CORRAL_DEBUG") or os.environ.get("OLLAMA_DEBUG")))
         self._above: PullProgress | None = None
         self._child = subprocess.Popen(
             [sys.executable, "-m", "corral.cli.main", "serve"],
@@ -71,7 +99,7 @@ class Server:
         self._log.start()
 
     def _pass_on(self, lines: IO[str]) -> None:
-        for line in lines:
+        for line in filter(self.log_filter.takes, lines):
             if progress := self._above:
                 progress.above(line)
             else:
@@ -91,6 +119,7 @@ class Server:
     def until_ready(self, client: Client) -> bool:
         """False where it ended before it was ready."""
         end_s = time.monotonic() + _READY_S
+        self.log_filter.own.append("/api/version")
         while self._child.poll() is None and time.monotonic() < end_s:
             try:
                 client.call("GET", "/api/version")
@@ -102,12 +131,14 @@ class Server:
 
     def have(self, client: Client, model: str) -> None:
         """Pulls the model if it is missing. Raises ServerError where that fails."""
+        self.log_filter.own += ["/api/show", "/api/pull"]
         try:
             client.call("POST", "/api/show", {"model": model})
         except ServerError as exc:
             if exc.status != 404:
                 raise
         else:
+            self.log_filter.own.remove("/api/pull")
             return
         self._above = PullProgress(sys.stderr)
         try:
@@ -142,6 +173,7 @@ def main() -> int:
             click.echo(f"Error: {exc}\nThe server runs without a model; try again with: ./start pull {DEFAULT_MODEL}", err=True)
     else:
         click.echo(THINGS_TO_TRY.format(url=client.address.url, model=DEFAULT_MODEL))
+    server.log_filter.is_quiet = False
     return server.wait()
 
 

@@ -1,150 +1,184 @@
-"""The chat that `corral run MODEL` opens on a terminal: prompt_toolkit in, plain text out, the conversation kept between."""
+"""The chat that `corral run MODEL` opens on a terminal: reads a message or a command, asks, shows the answer, and again."""
 
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Final, TextIO
+from collections.abc import Callable
+from typing import Final, NamedTuple, TextIO
 
-from corral.cli.answer import show_piece, timings
+from corral.cli.answer import AnswerWriter, Body, PlainBody, harmless, show_piece, text_of, timings
+from corral.cli.attachments import attach
 from corral.cli.client import Client, Json
+from corral.cli.keyboard import Keyboard, LineDroppedError, TerminalKeyboard
 from corral.cli.progress import Spinner
 from corral.cli.run import RunOptions
+from corral.cli.session import Session
+from corral.cli.slash import FENCE, Commands
+from corral.cli.terminal import can_move, has_colours, height, silent_keys, text_width
 from corral.core.errors import CorralError
 
 PROMPT: Final = ">>> "
 MORE: Final = "... "
-FENCE: Final = '"""'
 PLACEHOLDER: Final = "Send a message (/? for help)"
-HELP: Final = f"""\
-Available Commands:
-  /clear          Clear session context
-  /bye            Exit
-  /?, /help       Help for a command
+HINT: Final = "Use Ctrl + d or /bye to exit."
+_COMMAND = re.compile(r"\s*(/[^\s/.]*)(?=\s|$)")
+_OPENS_FENCE = re.compile(rf"(?:/set\s+system\s+)?{FENCE}")
 
-Use {FENCE} to begin a multi-line message.
+MakeBody = Callable[[RunOptions, TextIO], Body]
 
-"""
 
-Read = Callable[[str, str], str]  # (prompt, placeholder) -> a line; EOFError: Ctrl-D, KeyboardInterrupt: Ctrl-C
+class Entry(NamedTuple):
+    """What the user entered. A text in quotes is a message whatever it begins with."""
+
+    text: str
+    is_quoted: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command's name, or "": a path has more than one slash, or a dot."""
+        found = None if self.is_quoted else _COMMAND.match(self.text)
+        return found[1] if found else ""
 
 
 def chat(client: Client, options: RunOptions, card: Json) -> None:
     """Loads the model, shows the messages that it begins with, and talks until the user leaves."""
+    session = Session(options, card)
     with Spinner(sys.stderr):
-        load = {name: value for name, value in options.body().items() if name in ("model", "keep_alive")}
-        client.call("POST", "/api/generate", load | {"stream": False})
-    conversation = Conversation(client, options, keyboard(os.environ), out=sys.stdout, err=sys.stderr)
-    for message in card.get("messages") or ():
-        conversation.recall(message)
-    conversation.loop()
+        client.call("POST", "/api/generate", session.load())
+    talk = Conversation(client, session, TerminalKeyboard(os.environ), out=sys.stdout, err=sys.stderr, make_body=terminal_body)
+    talk.recall()
+    talk.loop()
+
+
+def plain_body(options: RunOptions, out: TextIO) -> Body:
+    return PlainBody(out, width=text_width() if options.wrap and can_move(out) else 0)
+
+
+def terminal_body(options: RunOptions, out: TextIO) -> Body:
+    """Markdown where the terminal can show it and the user has not asked for the bare text."""
+    if not options.wrap or options.response_format is not None or not can_move(out):
+        return plain_body(options, out)
+    from corral.cli.markdown import MarkdownBody
+
+    return MarkdownBody(out, lambda: (text_width(), height()), has_colours=has_colours(out))
 
 
 class Conversation:
-    """What was said so far, and the loop around it."""
+    """The loop around one session."""
 
-    def __init__(self, client: Client, options: RunOptions, read: Read, *, out: TextIO, err: TextIO) -> None:
-        self._client, self._options, self._read, self._out, self._err = client, options, read, out, err
-        self._messages: list[Json] = []
+    def __init__(
+        self,
+        client: Client,
+        session: Session,
+        keyboard: Keyboard,
+        *,
+        out: TextIO,
+        err: TextIO,
+        make_body: MakeBody = plain_body,
+    ) -> None:
+        self._client, self._session, self._keyboard = client, session, keyboard
+        self._out, self._err, self._make_body = out, err, make_body
+        self._commands = Commands(client, session, keyboard, out=out, err=err, recall=self.recall)
 
-    def recall(self, message: Json) -> None:
-        """Shows a message of the model's own beginning; the server puts it before every conversation."""
-        self._out.write(f"{PROMPT}{message['content']}\n" if message["role"] == "user" else f"{message['content']}\n\n")
+    def recall(self) -> None:
+        """Shows the conversation that the model begins with; the server puts it before every other."""
+        for message in self._session.opening:
+            if message["role"] == "user":
+                self._out.write(f"{PROMPT}{harmless(message['content'])}\n")
+            elif message["role"] == "assistant":
+                writer = self._writer(lambda: None)
+                writer.text(message["content"])
+                writer.close()
+                self._out.write("\n\n")
+        self._out.flush()
 
     def loop(self) -> None:
         while True:
             try:
-                text = self._next_message()
+                entry = self._next_entry()
             except EOFError:
                 return
-            except KeyboardInterrupt:
-                self._out.write("Use Ctrl + d or /bye to exit.\n")
+            except LineDroppedError:
                 continue
-            if text in ("/bye", "/exit"):
+            except KeyboardInterrupt:
+                self._write(f"{HINT}\n")
+                continue
+            if entry.command in ("/bye", "/exit"):
                 return
-            self._take(text)
+            try:
+                self._take(entry)
+            except KeyboardInterrupt:  # it stops what goes on, never the chat
+                self._write("\n")
 
-    def _take(self, text: str) -> None:
-        word = text.split(maxsplit=1)[0] if text.strip() else ""
-        match word:
-            case "":
-                pass
-            case "/clear":
-                self._messages.clear()
-                self._out.write("Cleared session context\n")
-            case "/?" | "/help":
-                self._out.write(HELP)
-            case _ if word.startswith("/") and "/" not in word[1:]:
-                self._out.write(f"Unknown command '{word}'. Type /? for help\n")
-            case _:
-                self._ask(text)
+    def _take(self, entry: Entry) -> None:
+        if entry.command:
+            self._commands.run(entry.text.strip())
+        elif entry.text.strip():
+            self._ask(entry.text)
 
-    def _next_message(self) -> str:
-        line = self._read(PROMPT, PLACEHOLDER).rstrip()
-        if not line.startswith(FENCE):
-            return line
-        lines = [line.removeprefix(FENCE)]
-        while not lines[-1].endswith(FENCE):
-            lines.append(self._read(MORE, "").rstrip())
-        return "\n".join(lines).removesuffix(FENCE).strip("\n")
+    def _next_entry(self) -> Entry:
+        line = self._keyboard.read(PROMPT, PLACEHOLDER).rstrip()
+        opening = _OPENS_FENCE.match(line)
+        if not opening:
+            return Entry(line)
+        text = line[opening.end() :]
+        while not text.endswith(FENCE):
+            text = f"{text}\n{self._next_line()}"
+        if line.startswith(FENCE):
+            return Entry(text.removesuffix(FENCE).strip("\n"), is_quoted=True)
+        return Entry(opening[0] + text)
+
+    def _next_line(self) -> str:
+        try:
+            return self._keyboard.read(MORE).rstrip()
+        except KeyboardInterrupt:
+            raise LineDroppedError from None
 
     def _ask(self, text: str) -> None:
         """One turn. Ctrl-C stops the answer and what came of it stays said; an error leaves the conversation as it was."""
-        question: Json = {"role": "user", "content": text}
         answer: list[str] = []
         try:
-            done = self._stream([*self._messages, question], answer)
+            question = self._question(text)
+            done = self._stream(self._session.question(question), answer)
         except KeyboardInterrupt:
             done = {}
         except CorralError as exc:
-            self._out.write("\n" if answer else "")
-            self._out.flush()
-            self._err.write(f"Error: {exc}\n\n")
+            self._write("\n" if answer else "")
+            self._err.write(f"error: {exc}\n\n")
             return
-        self._out.write("\n\n")
-        self._out.flush()
+        self._write("\n\n")
         if answer:
-            self._messages += [question, {"role": "assistant", "content": "".join(answer)}]
-        if self._options.verbose and done:
+            self._session.messages += [question, {"role": "assistant", "content": "".join(answer)}]
+        if self._session.options.verbose and done:
             self._err.write(timings(done))
 
-    def _stream(self, messages: list[Json], answer: list[str]) -> Json:
+    def _question(self, text: str) -> Json:
+        """The message, with the files that it names. Raises AttachmentError."""
+        found = attach(text, self._session.capabilities)
+        for file in found.files:
+            self._err.write(f"Added {file.kind.name} '{file.path}'\n")
+        images = {"images": [file.data for file in found.files]} if found.files else {}
+        return {"role": "user", "content": found.text, **images}
+
+    def _stream(self, request: Json, answer: list[str]) -> Json:
         done: Json = {}
-        writer = self._options.writer(self._out, self._err)
-        body = self._options.body() | {"messages": messages}
-        with Spinner(self._err) as spinner, self._client.stream("/api/chat", body) as items:
+        with silent_keys(), Spinner(self._err) as spinner, self._client.stream("/api/chat", request) as items:
+            writer = self._writer(spinner.stop)
             try:
                 for item in items:
-                    spinner.stop()
-                    if text := show_piece(writer, item):
+                    if text := text_of(item):
                         answer.append(text)
+                    show_piece(writer, item)
                     done = item
             finally:
+                spinner.stop()
                 writer.close()
         return done
 
+    def _writer(self, begin: Callable[[], None]) -> AnswerWriter:
+        options = self._session.options
+        return options.writer(self._out, self._err, begin, self._make_body(options, self._out))
 
-def history_path(env: Mapping[str, str]) -> Path | None:
-    """Where lines are remembered; None where CORRAL_NOHISTORY or OLLAMA_NOHISTORY says not to."""
-    if env.get("CORRAL_NOHISTORY") or env.get("OLLAMA_NOHISTORY"):
-        return None
-    return Path(env.get("HOME") or Path.home()) / ".corral" / "history"
-
-
-def keyboard(env: Mapping[str, str]) -> Read:
-    """Reads lines from the terminal, with editing and history."""
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-
-    path = history_path(env)
-    history: History = InMemoryHistory()
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        history = FileHistory(str(path))
-    session: PromptSession[str] = PromptSession(history=history)
-
-    def read(prompt: str, placeholder: str) -> str:
-        return session.prompt(prompt, placeholder=[("fg:ansibrightblack", placeholder)])
-
-    return read
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()

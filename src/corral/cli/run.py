@@ -1,21 +1,22 @@
 """`corral run`: one answer for a prompt given on the command line or in a pipe, else a chat."""
 
 import json
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
-from corral.cli.answer import AnswerWriter, show_piece, timings
+import click
+
+from corral.cli.answer import AnswerWriter, Body, show_piece, timings
+from corral.cli.attachments import attach
 from corral.cli.client import Client, Json, ServerError
 from corral.cli.progress import Spinner
 from corral.cli.pull import INSECURE, fetch
-from corral.cli.usage import HOST_VARIABLE, Command, Flag, UsageError
+from corral.cli.terminal import can_move, has_colours, text_width
+from corral.cli.usage import HOST_VARIABLE, Command, Flag, Switch, UsageError
 from corral.core.units import keep_alive_s
 
-_MARGIN: Final = 5  # columns that stay free at the right
-_LEAST_WIDTH: Final = 20
 _THINK: Final[Mapping[str, bool | str]] = {
     "true": True,
     "false": False,
@@ -37,15 +38,24 @@ class RunOptions:
     hide_thinking: bool = False
     verbose: bool = False
     wrap: bool = True
+    truncate: bool | None = None
+    dimensions: int = 0
 
     def body(self) -> Json:
         """The part of a request that chat and generate have in common."""
         given = {"keep_alive": self.keep_alive or None, "format": self.response_format, "think": self.think}
         return {"model": self.model, "stream": True} | {name: value for name, value in given.items() if value is not None}
 
-    def writer(self, out: TextIO, err: TextIO) -> AnswerWriter:
-        width = max(_LEAST_WIDTH, shutil.get_terminal_size().columns - _MARGIN) if self.wrap and out.isatty() else 0
-        return AnswerWriter(out, err, width=width, hide_thinking=self.hide_thinking)
+    def writer(self, out: TextIO, err: TextIO, begin: Callable[[], None], body: Body | None = None) -> AnswerWriter:
+        return AnswerWriter(
+            out,
+            err,
+            body=body,
+            width=text_width() if self.wrap and can_move(out) else 0,
+            is_grey=has_colours(out),
+            hide_thinking=self.hide_thinking,
+            begin=begin,
+        )
 
 
 def _run(words: tuple[str, ...], *, insecure: bool, **flags: Any) -> None:
@@ -53,12 +63,17 @@ def _run(words: tuple[str, ...], *, insecure: bool, **flags: Any) -> None:
     client = Client()
     card = _have(client, options.model, insecure=insecure)
     prompt = _prompt(words[1:])
+    if "embedding" in (card.get("capabilities") or ()):
+        _embed(client, options, prompt)
+        return
+    if options.dimensions or options.truncate is not None:
+        raise UsageError(f'--dimensions and --truncate are for embedding models, and "{options.model}" is none')
     if prompt is None:
         from corral.cli.repl import chat
 
         chat(client, options, card)
     else:
-        _answer_once(client, options, prompt)
+        _answer_once(client, options, prompt, card)
 
 
 def _options(
@@ -70,6 +85,8 @@ def _options(
     hidethinking: bool,
     verbose: bool,
     nowordwrap: bool,
+    truncate: bool | None,
+    dimensions: int,
 ) -> RunOptions:
     if keepalive:
         keep_alive_s(keepalive)  # a bad one is refused before anything is loaded
@@ -83,6 +100,8 @@ def _options(
         hide_thinking=hidethinking,
         verbose=verbose,
         wrap=not nowordwrap,
+        truncate=truncate,
+        dimensions=dimensions,
     )
 
 
@@ -129,22 +148,46 @@ def _piped() -> str:
     return text
 
 
-def _answer_once(client: Client, options: RunOptions, prompt: str) -> None:
+def _answer_once(client: Client, options: RunOptions, prompt: str, card: Json) -> None:
+    request = options.body() | _attached(prompt, card)
     done: Json = {}
-    writer = options.writer(sys.stdout, sys.stderr)
-    with Spinner(sys.stderr) as spinner, client.stream("/api/generate", options.body() | {"prompt": prompt}) as items:
+    with Spinner(sys.stderr) as spinner, client.stream("/api/generate", request) as items:
+        writer = options.writer(sys.stdout, sys.stderr, spinner.stop)
         try:
             for item in items:
-                spinner.stop()
                 show_piece(writer, item)
                 done = item
         finally:
+            spinner.stop()
             writer.close()
     if prompt:
         sys.stdout.write("\n\n")
         sys.stdout.flush()
+    elif sys.stderr.isatty():
+        sys.stderr.write(f"loaded '{options.model}'\n")
     if options.verbose:
         sys.stderr.write(timings(done))
+
+
+def _attached(prompt: str, card: Json) -> Json:
+    """The prompt, and the files that it names where the model can take them."""
+    found = attach(prompt, card.get("capabilities") or ())
+    if not found.files:
+        return {"prompt": prompt}
+    for file in found.files:
+        sys.stderr.write(f"Added {file.kind.name} '{file.path}'\n")
+    return {"prompt": found.text, "images": [file.data for file in found.files]}
+
+
+def _embed(client: Client, options: RunOptions, prompt: str | None) -> None:
+    """Prints the text's vector as JSON on one line."""
+    if not prompt:
+        raise UsageError(f'embedding models require input text. Usage: corral run {options.model} "your text here"')
+    given = {"keep_alive": options.keep_alive or None, "truncate": options.truncate, "dimensions": options.dimensions or None}
+    request = {"model": options.model, "input": prompt} | {name: value for name, value in given.items() if value is not None}
+    with Spinner(sys.stderr):
+        answer = client.call("POST", "/api/embed", request)
+    click.echo(json.dumps(answer["embeddings"][0], separators=(",", ":")))
 
 
 run = Command(
@@ -153,6 +196,13 @@ run = Command(
     usage="run MODEL [PROMPT]",
     summary="Run a model",
     flags=[
+        Flag(
+            "--dimensions",
+            type=click.IntRange(min=0),
+            default=0,
+            placeholder="int",
+            help="Truncate output embeddings to specified dimension (embedding models only)",
+        ),
         Flag("--format", "response_format", default="", placeholder="string", help="Response format (e.g. json)"),
         Flag("--hidethinking", is_flag=True, help="Hide thinking output (if provided)"),
         INSECURE,
@@ -165,8 +215,17 @@ run = Command(
             bare_value="true",
             help="Enable thinking mode: true/false or high/medium/low for supported models",
         ),
+        Switch(
+            "--truncate",
+            help="For embedding models: truncate inputs exceeding context length (default: true). "
+            "Set --truncate=false to error instead",
+        ),
         Flag("--verbose", is_flag=True, help="Show timings for response"),
     ],
     at_least=1,
-    environment=HOST_VARIABLE | {"OLLAMA_NOHISTORY": "Do not preserve readline history"},
+    environment={
+        "OLLAMA_EDITOR": "Path to editor for interactive prompt editing (Ctrl+G)",
+        **HOST_VARIABLE,
+        "OLLAMA_NOHISTORY": "Do not preserve readline history",
+    },
 )

@@ -17,7 +17,10 @@ SETTINGS: Final = {
     "LOAD_TIMEOUT": 'How long a model load may stall before it is given up (default "5m")',
     "FLASH_ATTENTION": "Force flash attention on (1) or off (0) (default: wherever the backend has it)",
     "KV_CACHE_TYPE": "Data type of the K/V cache (default f16)",
+    "MAX_TRANSFER_STREAMS": "Maximum parallel transfer streams for model pulls/pushes (default 8)",
+    "REGISTRY_MIRROR": "A comma separated list of HOST=URL: where to pull from in place of a registry",
     "ORIGINS": "A comma separated list of allowed origins",
+    "IGNORE_IMAGES": "Leave out images that a model cannot see, instead of refusing the request",
     "NOPRUNE": "Keep blobs that no model refers to any more",
     "DEBUG": "Show additional debug information (e.g. OLLAMA_DEBUG=1)",
 }

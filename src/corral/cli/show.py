@@ -1,6 +1,7 @@
 """`corral show`: a model's card, or one of its parts as it is."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -10,6 +11,7 @@ from corral.cli.render import columns, go_number
 from corral.cli.usage import Command, Flag, UsageError
 
 PARTS: Final = ("license", "modelfile", "parameters", "system", "template")
+_BLOCK = re.compile(r"blk\.(\d+)\.")
 _ARRAY_WIDTH: Final = 10
 _HEAD_LINES: Final = 2
 
@@ -32,8 +34,8 @@ def card(answer: Json, *, verbose: bool) -> str:
     """The sections of a model's card, each a heading and rows, a blank line after each."""
     sections: list[tuple[str, Sequence[Row]]] = [
         ("Model", _model(answer)),
-        ("Projector", _projector(answer.get("projector_info") or {})),
         ("Capabilities", [(name,) for name in answer.get("capabilities") or ()]),
+        ("Projector", _projector(answer.get("projector_info") or {})),
         ("Parameters", [line.split(None, 1) for line in answer.get("parameters", "").splitlines() if line.strip()]),
     ]
     if verbose:
@@ -44,12 +46,18 @@ def card(answer: Json, *, verbose: bool) -> str:
                 "Tensors",
                 [
                     (item["name"], item["type"], f"[{' '.join(map(str, item['shape']))}]")
-                    for item in answer.get("tensors") or ()
+                    for item in sorted(answer.get("tensors") or (), key=_place)
                 ],
             ),
         ]
     sections += [("System", _head(answer.get("system", ""))), ("License", _head(answer.get("license", "")))]
     return "".join(f"  {title}\n{columns(body, indent=4)}\n" for title, body in sections if body)
+
+
+def _place(tensor: Json) -> tuple[int, str]:
+    """The blocks in order, after what stands outside of them; each by name."""
+    found = _BLOCK.match(tensor["name"])
+    return int(found[1]) if found else -1, tensor["name"]
 
 
 def _model(answer: Json) -> list[Row]:
@@ -58,7 +66,7 @@ def _model(answer: Json) -> list[Row]:
     rows: list[Row] = [("architecture", arch), ("parameters", details.get("parameter_size", ""))]
     for title, key in (("context length", "context_length"), ("embedding length", "embedding_length")):
         if value := info.get(f"{arch}.{key}"):
-            rows.append((title, go_number(value)))
+            rows.append((title, _plain(value)))
     rows.append(("quantization", details.get("quantization_level", "")))
     if requires := answer.get("requires"):
         rows.append(("requires", requires))
@@ -68,14 +76,22 @@ def _model(answer: Json) -> list[Row]:
 def _projector(info: Mapping[str, Any]) -> list[Row]:
     if not info:
         return []
-    find: Callable[[str], Any] = lambda end: next((info[key] for key in info if key.endswith(end)), "")  # noqa: E731
-    rows = [
-        ("architecture", info.get("general.architecture", "")),
-        ("parameters", find("general.parameter_count")),
-        ("embedding length", find(".vision.embedding_length")),
-        ("dimensions", find(".vision.projection_dim")),
-    ]
-    return [(title, go_number(value) if isinstance(value, int | float) else str(value)) for title, value in rows if value]
+    from corral.store import human_count  # late: it takes a while, and few models have a projector
+
+    def find(end: str) -> Any:
+        return next((info[key] for key in info if key.endswith(end)), None)
+
+    rows: list[Row] = [("architecture", str(info.get("general.architecture", "")))]
+    if count := find("general.parameter_count"):
+        rows.append(("parameters", human_count(int(count))))
+    for title, end in (("embedding length", ".vision.embedding_length"), ("dimensions", ".vision.projection_dim")):
+        if value := find(end):
+            rows.append((title, _plain(value)))
+    return rows
+
+
+def _plain(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 def _head(text: str) -> list[Row]:

@@ -10,7 +10,8 @@ import click
 
 from corral.core.errors import BadRequestError
 
-HOST_VARIABLE: Final = {"OLLAMA_HOST": "IP Address for the server (default 127.0.0.1:11434); CORRAL_HOST wins"}
+HOST_VARIABLE: Final = {"OLLAMA_HOST": "IP Address for the corral server (default 127.0.0.1:11434)"}
+_VARIABLE_WIDTH: Final = 27  # the same in every help text
 
 
 class UsageError(BadRequestError):
@@ -35,6 +36,17 @@ class Flag(click.Option):
         long = next(name for name in self.opts if name.startswith("--"))
         value = f'{self.placeholder}[="{self.bare_value}"]' if self.bare_value else self.placeholder
         return f"{short}{long} {value}".rstrip(), self.help or ""
+
+
+class Switch(Flag):
+    """A flag that is on, off or not given, which is None."""
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        super().__init__(*names, type=click.BOOL, default=None, bare_value="true", **settings)
+
+    def help_row(self) -> tuple[str, str]:
+        left, right = super().help_row()
+        return left.partition("[")[0], right
 
 
 class Command(click.Command):
@@ -105,7 +117,7 @@ class Command(click.Command):
             parts.append("Aliases:\n  " + ", ".join([self.name or "", *self.aliases]))
         parts.append("Flags:\n" + rows([flag.help_row() for flag in sorted(self.flags, key=_long_name)], indent=2))
         if self.environment:
-            parts.append("Environment Variables:\n" + rows(list(self.environment.items()), indent=6))
+            parts.append("Environment Variables:\n" + rows(list(self.environment.items()), indent=6, least=_VARIABLE_WIDTH))
         if self.notes:
             parts.append(self.notes)
         return "\n\n".join(parts)
@@ -142,11 +154,13 @@ def _in_ollamas_words(error: click.UsageError) -> str:
             return f"unknown shorthand flag: '{name[1:2]}' in {name}"
         case click.BadOptionUsage(option_name=name):
             return f"flag needs an argument: {name}"
+        case click.BadParameter(param=Flag() as flag, message=text):
+            return f'invalid argument for "{_long_name(flag)}" flag: {text.rstrip(".")}'
         case _:
             return error.format_message()
 
 
-def rows(pairs: Sequence[tuple[str, str]], *, indent: int) -> str:
-    """Two columns, three spaces between them."""
-    width = max(len(left) for left, _ in pairs)
+def rows(pairs: Sequence[tuple[str, str]], *, indent: int, least: int = 0) -> str:
+    """Two columns, three spaces between them; the first is `least` wide or more."""
+    width = max(least, *(len(left) for left, _ in pairs))
     return "\n".join(f"{' ' * indent}{left:<{width}}   {right}".rstrip() for left, right in pairs)

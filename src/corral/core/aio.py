@@ -65,3 +65,15 @@ async def cancelling(work: Coroutine[object, object, T], *, name: str) -> AsyncI
         if not task.done():
             task.cancel()
         await asyncio.wait([task])
+
+
+async def to_its_end(work: Coroutine[object, object, T], *, name: str) -> T:
+    """The result of `work`, which is not cancelled with its caller: a cancelled caller leaves once it is done."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # else asyncio complains that nobody asked for it
+        raise

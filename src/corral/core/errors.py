@@ -5,15 +5,18 @@
     │   ├── CapabilityError        400  the model cannot do what is asked
     │   ├── ContextOverflowError   400  the prompt does not fit; carries both numbers
     │   └── RequestTooLargeError   413  a JSON body beyond what the server takes
+    ├── UnauthorizedError          401
     ├── ForbiddenError             403
     ├── NotFoundError              404
     │   └── ModelNotFoundError     404
     ├── RequestCanceledError       499  the client left while it waited
+    ├── ClientStalledError         499  the client left its answer unread
     ├── NotSupportedError          501  a documented part of the API that this version lacks
     ├── QueueFullError             503  too many requests wait
     ├── ServerStoppingError        503  the server ends, and with it this answer
     ├── EngineError                500
     │   ├── EngineCrashedError     500  the worker died before or during an answer
+    │   │   └── EngineLostError    500  it was dead before it had the job: nothing is lost by another try
     │   └── ModelLoadError         500  the worker could not load the model
     ├── StoreError                 500  the model store cannot be read or written
     │   └── ModelCorruptError      500  a manifest or blob of a model is damaged
@@ -43,13 +46,17 @@ class CapabilityError(BadRequestError):
 
 
 class ContextOverflowError(BadRequestError):
-    """The prompt has more tokens than the context holds."""
+    """The prompt has more tokens than the context holds.
+
+    The text has both of Ollama's wordings, as programs look for either to shorten a conversation by themselves.
+    """
 
     code = "context_overflow"
 
     def __init__(self, prompt_tokens: int, num_ctx: int) -> None:
         super().__init__(
-            f"the prompt is longer than the context: {prompt_tokens} tokens, and num_ctx is {num_ctx}; "
+            "the prompt is longer than the context length currently available to the model: request "
+            f"({prompt_tokens} tokens) exceeds the available context size ({num_ctx} tokens); "
             "shorten the prompt or raise num_ctx"
         )
         self.prompt_tokens = prompt_tokens
@@ -65,6 +72,11 @@ class RequestTooLargeError(BadRequestError):
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"the request has {size_bytes} bytes or more, and {limit_bytes} are taken; send less in one request")
+
+
+class UnauthorizedError(CorralError):
+    status = 401
+    code = "unauthorized"
 
 
 class ForbiddenError(CorralError):
@@ -93,6 +105,16 @@ class RequestCanceledError(CorralError):
 
     def __init__(self) -> None:
         super().__init__("request canceled")
+
+
+class ClientStalledError(CorralError):
+    """The stream was not read for so long that its place on the model goes to others. Only the log has this text."""
+
+    status = 499
+    code = "client_stalled"
+
+    def __init__(self, stall_s: float) -> None:
+        super().__init__(f"the answer was not read for {stall_s:g} seconds and was given up; read the stream as it comes")
 
 
 class NotSupportedError(CorralError):
@@ -133,6 +155,10 @@ class EngineCrashedError(EngineError):
             else "model runner has unexpectedly stopped, this may be due to resource limitations "
             "or an internal error, check ollama server logs for details"
         )
+
+
+class EngineLostError(EngineCrashedError):
+    """The worker was gone before it took the job, so it is not the job that killed it."""
 
 
 class ModelLoadError(EngineError):

@@ -87,7 +87,10 @@ class Settings:
     flash_attention: bool | None = None
     kv_cache_type: str = "f16"
     memory_budget_bytes: int = 0  # for all models together; 0: what the machine has free
+    ignore_images: bool = False  # leave out images that a model cannot read, as Ollama does; else they are refused
     noprune: bool = False
+    max_transfer_streams: int = 0  # connections of one pull or push; 0: as many as usual
+    registry_mirrors: Mapping[str, str] = field(default_factory=dict)  # by host: the URL that is pulled from in its place
     debug: bool = False
 
     @classmethod
@@ -112,7 +115,10 @@ class Settings:
             flash_attention=read.flag("FLASH_ATTENTION"),
             kv_cache_type=read.one_of("KV_CACHE_TYPE", KV_CACHE_TYPES, "f16"),
             memory_budget_bytes=read.count("MEMORY_BUDGET", 0),
+            ignore_images=bool(read.flag("IGNORE_IMAGES")),
             noprune=bool(read.flag("NOPRUNE")),
+            max_transfer_streams=read.count("MAX_TRANSFER_STREAMS", 0),
+            registry_mirrors=read.mirrors("REGISTRY_MIRROR"),
             debug=bool(read.flag("DEBUG")),
         )
 
@@ -150,6 +156,23 @@ class _Reader:
         if not text:
             return None
         return text not in ("0", "f", "false", "no", "off")
+
+    def mirrors(self, name: str) -> dict[str, str]:
+        """`HOST=URL` pairs. A URL without a scheme is https."""
+        variable, text = self._named(name)
+        found: dict[str, str] = {}
+        for pair in text.replace(",", " ").split():
+            host, equals, url = pair.partition("=")
+            url = (url if "://" in url else f"https://{url}").rstrip("/")
+            try:
+                parts = urlsplit(url)
+                is_good = bool(host and equals and parts.hostname and parts.scheme in ("http", "https")) and not parts.query
+            except ValueError:
+                is_good = False
+            if not is_good:
+                raise SettingsError(f"{variable} has {pair!r}; it must be HOST=URL, for example hf.co=https://mirror.example")
+            found[host.lower()] = url
+        return found
 
     def seconds(self, name: str, default: float) -> float:
         variable, text = self._named(name)

@@ -55,9 +55,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     The prompt is `prefix_tokens`, then the tokens of `prompt` (special tokens parsed; BOS where the model wants one
     and the text does not begin with it). It must leave room for one token of the answer: `num_ctx` tokens or more are a
     ContextOverflowError, never a cut.
+    With a `suffix` the answer goes between the prompt and it: both are plain text then, put between the model's own tokens
+    for that. A model without them refuses the job.
     """
 
     prompt: str
+    suffix: str = ""
     prefix_tokens: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
@@ -83,6 +86,22 @@ class Step(msgspec.Struct, frozen=True):
 
     text: str
     finish: Finish | None = None
+
+
+class EmbedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts to make vectors of, as an engine takes them: one vector a text, in their order."""
+
+    texts: tuple[str, ...]
+    num_ctx: int  # tokens of one text, special ones included; at most the engine's own n_ctx
+    truncate: bool = True  # cut a longer text to what fits; else it is a ContextOverflowError
+
+
+class Vectors(msgspec.Struct, frozen=True, array_like=True):
+    """The vectors of the next `count` texts of a job, as the model gives them: nothing is normalised."""
+
+    count: int
+    data: bytes  # float32, little-endian, row by row
+    prompt_tokens: int  # of these texts, after cutting
 
 
 class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):

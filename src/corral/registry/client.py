@@ -1,41 +1,64 @@
-"""Ollama's registry protocol, the pulling half: a model's manifest, and its blobs in ranges.
+"""Ollama's registry protocol for one model: its manifest, and where its blobs are to be had.
 
-One client speaks for one model. Credentials go to the registry's own origin and nowhere else, however it redirects.
-A registry may redirect a blob to another host or answer it itself, with or without support for ranges.
-What to fetch, when to try again and where the bytes go is up to transfer.py.
-aiohttp is imported when a client is opened: an idle server does without it.
+A registry may redirect a blob to another host or answer it itself, with or without support for ranges, and a registry may stand
+in for another one. What to fetch or to send, when to try again and where the bytes go is up to transfer.py and uploads.py;
+credentials and redirects are session.py's.
 """
 
 import platform
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urljoin, urlsplit
-
-import msgspec
 
 from corral import __version__
+from corral.core.aio import ThreadLimiter
 from corral.core.errors import RegistryError
-from corral.registry.auth import Challenge
-from corral.registry.failures import RegistryTransientError, RegistryUnreachableError, translate, without_query
+from corral.registry.failures import RegistryUnreachableError, shown_url
+from corral.registry.identity import Identity
 from corral.registry.limits import MIB, Limits
+from corral.registry.partial import Origin
 from corral.registry.proxies import ProxyRules
+from corral.registry.session import Session, pieces, whole
 from corral.store import ModelName
-from corral.wire.registry import MANIFEST_TYPE, TokenReply
+from corral.wire.registry import MANIFEST_TYPE
 
 if TYPE_CHECKING:
     import aiohttp
 
 _MACHINE: Final = f"{platform.machine()} {platform.system().lower()}"
 USER_AGENT: Final = f"corral/{__version__} ({_MACHINE}) Python/{platform.python_version()}"
-MAX_REDIRECTS: Final = 10
 MAX_MANIFEST_BYTES: Final = 4 * MIB
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SAME_REGISTRY: Final = {"hf.co": "https://huggingface.co"}  # the short name's sign-in is at the long one: ollama#15661
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_decode_token = msgspec.json.Decoder(TokenReply).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How this machine gets to registries."""
+
+    env: Mapping[str, str] = field(default_factory=dict)  # the proxy settings, and HOME
+    limits: Limits = field(default_factory=Limits)
+    mirrors: Mapping[str, str] = field(default_factory=dict)  # by host: the URL that is pulled from in its place
+
+    @property
+    def home(self) -> Path:
+        return Path(self.env["HOME"]) if self.env.get("HOME") else Path.home()
+
+    def base_url(self, name: ModelName, *, insecure: bool, pushes: bool = False) -> str:
+        """Where the registry of this name is. Without `insecure`, https is used whatever the name says, as Ollama does."""
+        host = name.host.lower()
+        if host in self.mirrors and not pushes:
+            return self.mirrors[host]
+        if insecure and name.scheme == "http":
+            return f"http://{name.host}"
+        return _SAME_REGISTRY.get(host, f"https://{name.host}")
+
+    def may_fall_back(self, name: ModelName, *, insecure: bool, pushes: bool = False) -> bool:
+        """Whether http will do where https is not spoken: only if the user allows it and has not said which it should be."""
+        return insecure and not name.scheme and (pushes or name.host.lower() not in self.mirrors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,210 +67,153 @@ class Source:
 
     url: str
     has_ranges: bool
+    origin: Origin
 
 
 class RegistryClient:
     """A connection to the registry of one model's name; made by `connect`."""
 
-    def __init__(
-        self, session: "aiohttp.ClientSession", name: ModelName, *, insecure: bool, proxies: ProxyRules, limits: Limits
-    ) -> None:
-        self._session = session
+    def __init__(self, session: Session, name: ModelName, limits: Limits) -> None:
+        self.session = session
         self._name = name
-        self._insecure = insecure
-        self._proxies = proxies
         self._limits = limits
-        self._base = f"{'http' if insecure and name.scheme == 'http' else 'https'}://{name.host}"
-        self._authorization = ""
 
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, name: ModelName, *, insecure: bool = False, env: Mapping[str, str] | None = None, limits: Limits | None = None
+        cls, name: ModelName, reach: Reach, threads: ThreadLimiter, *, insecure: bool = False, pushes: bool = False
     ) -> AsyncIterator["RegistryClient"]:
-        """A client for as long as the block runs. `env` has the proxy settings; `insecure` allows http and bad certificates.
-
-        Without `insecure`, https is used whatever the name says, as Ollama does.
-        """
+        """A client for as long as the block runs. `insecure` allows http and bad certificates; `threads` read files."""
         import aiohttp
 
-        limits = limits or Limits()
+        limits = reach.limits
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=not insecure),
             timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_s, sock_read=limits.stall_s),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-        ) as session:
-            yield cls(session, name, insecure=insecure, proxies=ProxyRules(env or {}), limits=limits)
+        ) as http:
+            session = Session(
+                http,
+                reach.base_url(name, insecure=insecure, pushes=pushes),
+                insecure=insecure,
+                proxies=ProxyRules(reach.env),
+                limits=limits,
+                signer=Identity(reach.home, threads),
+                may_fall_back=reach.may_fall_back(name, insecure=insecure, pushes=pushes),
+            )
+            yield cls(session, name, limits)
+
+    @property
+    def repository_url(self) -> str:
+        return f"{self.session.base}/v2/{self.repository}"
+
+    @property
+    def repository(self) -> str:
+        return f"{self._name.namespace}/{self._name.model}"
+
+    def blob_url(self, digest: str) -> str:
+        return f"{self.repository_url}/blobs/{digest}"
 
     async def manifest(self) -> bytes:
         """The manifest, byte for byte.
 
         Raises RegistryUnreachableError at once where nobody answers; other failures that may pass are tried again.
         """
-        try:
-            return await self._manifest()
-        except RegistryUnreachableError:
-            if not self._insecure or self._name.scheme or self._base.startswith("http:"):
-                raise
-            self._base = f"http://{self._name.host}"
-            try:
-                return await self._manifest()
-            except RegistryUnreachableError:
-                pass
-            raise
+        return await self.session.either_scheme(self._manifest)
 
     async def _manifest(self) -> bytes:
         return await self._limits.retrying(self._limits.manifest_tries, self._manifest_once, but=RegistryUnreachableError)
 
     async def _manifest_once(self) -> bytes:
-        async with self._get(f"{self._repository}/manifests/{self._name.tag}", {"Accept": MANIFEST_TYPE}) as response:
-            await self._check(response)
-            body = bytearray()
-            async for data in response.content.iter_any():
-                body += data
-                if len(body) > MAX_MANIFEST_BYTES:
-                    raise RegistryError(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes; this is no model")
-            return bytes(body)
+        headers = {"Accept": MANIFEST_TYPE}
+        async with self.session.request("GET", self._manifest_url, headers, total_s=self._limits.answer_s) as response:
+            await self.session.check(response)
+            return await whole(response, MAX_MANIFEST_BYTES, "the manifest")
 
-    async def locate(self, digest: str) -> Source:
+    async def put_manifest(self, manifest: bytes) -> None:
+        """Makes the model on the registry, once all its blobs are there. Raises RegistryError."""
+
+        async def attempt() -> None:
+            headers = {"Content-Type": MANIFEST_TYPE}
+            async with self.session.request(
+                "PUT", self._manifest_url, headers, body=manifest, total_s=self._limits.answer_s
+            ) as response:
+                await self.session.check(response)
+
+        await self._limits.retrying(self._limits.blob_tries, attempt)
+
+    async def has_blob(self, digest: str) -> bool:
+        """Whether the registry has it. Raises RegistryUnreachableError at once where nobody answers, and RegistryError."""
+        return await self.session.either_scheme(lambda: self._has_blob(digest))
+
+    async def _has_blob(self, digest: str) -> bool:
+        async def attempt() -> bool:
+            async with self.session.request("HEAD", self.blob_url(digest), total_s=self._limits.answer_s) as response:
+                if response.status == 404:
+                    return False
+                await self.session.check(response)
+                return True
+
+        return await self._limits.retrying(self._limits.manifest_tries, attempt, but=RegistryUnreachableError)
+
+    async def locate(self, digest: str, size_bytes: int) -> Source:
         """Where the blob's bytes are. Asks for one byte, which also shows whether ranges are understood."""
-        async with self._get(self.blob_url(digest), {"Range": "bytes=0-0"}) as response:
-            await self._check(response)
-            return Source(str(response.url), has_ranges=response.status == 206)
-
-    def blob_url(self, digest: str) -> str:
-        return f"{self._repository}/blobs/{digest}"
+        async with self.session.request("GET", self.blob_url(digest), {"Range": "bytes=0-0"}) as response:
+            await self.session.check(response)
+            _check_size(response, size_bytes)
+            etag = response.headers.get("ETag", "")
+            origin = Origin(f"{response.url.host}:{response.url.port}", "" if etag.startswith("W/") else etag)
+            return Source(str(response.url), response.status == 206, origin)
 
     @asynccontextmanager
-    async def read(self, url: str, start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes from `start` up to, not including, `end`, as they come; also from a server that ignores ranges.
+    async def read(self, url: str, start: int, end: int, size_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a blob of that size from `start` up to, not including, `end`, also from a server that ignores ranges.
 
         The iterator ends early, without an error, where the server does: count what comes.
         """
-        async with self._get(url, {"Range": f"bytes={start}-{end - 1}"}) as response:
-            await self._check(response)
+        async with self.session.request("GET", url, {"Range": f"bytes={start}-{end - 1}"}) as response:
+            await self.session.check(response)
+            _check_size(response, size_bytes)
             skip = start
             if response.status == 206:
                 content_range = response.headers.get("Content-Range", "")
                 found = _CONTENT_RANGE.fullmatch(content_range)
                 if not found or int(found[1]) != start:
-                    raise RegistryError(f'Get "{without_query(url)}": asked for bytes {start}-{end - 1}, got {content_range!r}')
+                    raise RegistryError(f'Get "{shown_url(url)}": asked for bytes {start}-{end - 1}, got {content_range!r}')
+                if response.headers.get("Content-Encoding", "identity") != "identity":
+                    raise RegistryError(f'Get "{shown_url(url)}": a range of a compressed blob, which nobody asked for')
                 skip = 0
             yield _cut(response, skip, end - start)
 
     @property
-    def _repository(self) -> str:
-        return f"{self._base}/v2/{self._name.namespace}/{self._name.model}"
-
-    @asynccontextmanager
-    async def _get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator["aiohttp.ClientResponse"]:
-        """The answer after redirects and, where the registry asks for one, with an anonymous token."""
-        asked_for_token = False
-        for _ in range(MAX_REDIRECTS):
-            async with self._get_once(url, headers) as response:
-                if response.status in _REDIRECTS and (location := response.headers.get("Location")):
-                    url = redirect_target(url, location, insecure=self._insecure)
-                    continue
-                challenge = Challenge.parse(response.headers.get("WWW-Authenticate", "")) if response.status == 401 else None
-                if not challenge or asked_for_token or _origin(url) != self._base.lower():
-                    yield response
-                    return
-            asked_for_token = True
-            await self._ask_token(challenge)
-        raise RegistryError(f'Get "{without_query(url)}": stopped after {MAX_REDIRECTS} redirects')
-
-    @asynccontextmanager
-    async def _get_once(self, url: str, headers: Mapping[str, str]) -> AsyncIterator["aiohttp.ClientResponse"]:
-        with _translated(url):
-            async with await self._send(url, headers) as response:
-                yield response
-
-    async def _send(self, url: str, headers: Mapping[str, str]) -> "aiohttp.ClientResponse":
-        from yarl import URL
-
-        own = {"Authorization": self._authorization} if self._authorization and _origin(url) == self._base.lower() else {}
-        try:  # a signed URL is only good as it was given: `encoded` keeps every character of it
-            return await self._session.get(
-                URL(url, encoded=True), headers={**headers, **own}, proxy=self._proxies.proxy_for(url), allow_redirects=False
-            )
-        except ValueError as exc:  # what cannot be a URL, also of a proxy
-            raise RegistryError(f'Get "{without_query(url)}": {exc}') from exc
-
-    async def _ask_token(self, challenge: Challenge) -> None:
-        """Fills in the credentials for what follows, or leaves them empty: the registry's own refusal says more."""
-        if urlsplit(challenge.realm).scheme != "https" and not self._insecure:
-            raise RegistryError("insecure protocol http")
-        async with self._get_once(challenge.url, {}) as response:
-            if response.status != 200:
-                return
-            body = await response.content.read(MIB)
-        try:
-            reply = _decode_token(body)
-        except msgspec.MsgspecError as exc:
-            raise RegistryError(f'Get "{without_query(challenge.url)}": the token service gave no token: {exc}') from exc
-        if token := reply.token or reply.access_token:
-            self._authorization = f"Bearer {token}"
-
-    async def _check(self, response: "aiohttp.ClientResponse") -> None:
-        """Raises what a status other than 200 and 206 means."""
-        status = response.status
-        if status in (200, 206):
-            return
-        elsewhere = _origin(str(response.url)) != self._base.lower()
-        body = (await response.content.read(500)).decode(errors="replace").strip()
-        text = f"{status}: {body or response.reason or 'no reason given'}"
-        if status == 404 and not elsewhere:
-            raise RegistryError("file does not exist")
-        if status == 401 and not elsewhere:
-            raise RegistryError(f"{text}: {self._name.host} asks for a sign-in; only public models can be pulled from it")
-        if status in _TRANSIENT:
-            raise RegistryTransientError(text, wait_s=_seconds(response.headers.get("Retry-After", "")))
-        if elsewhere and status in (401, 403):  # a signed place has run out: the registry gives a new one
-            raise RegistryTransientError(text)
-        raise RegistryError(text)
+    def _manifest_url(self) -> str:
+        return f"{self.repository_url}/manifests/{self._name.tag}"
 
 
-def redirect_target(url: str, location: str, *, insecure: bool) -> str:
-    """Where an answer of `url` leads. Raises RegistryError where it may not lead there."""
-    target = urljoin(url, location)
-    scheme = urlsplit(target).scheme
-    if scheme not in ("http", "https"):
-        raise RegistryError(f'Get "{without_query(url)}": unsupported protocol scheme "{scheme}"')
-    if scheme == "http" and not insecure:
-        raise RegistryError("insecure protocol http")
-    return target
-
-
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    import aiohttp
-
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError) as exc:
-        raise translate(exc, url) from exc
+def _check_size(response: "aiohttp.ClientResponse", size_bytes: int) -> None:
+    """Raises RegistryError where the answer shows that the blob is not as large as the manifest says."""
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "")) if response.status == 206 else None
+    if found:
+        there = int(found[3]) if found[3] != "*" else size_bytes
+    elif response.status == 200 and "Content-Encoding" not in response.headers:
+        there = response.content_length if response.content_length is not None else size_bytes
+    else:
+        return
+    if there != size_bytes:
+        raise RegistryError(f"the manifest gives it {size_bytes} bytes, and the registry has {there}: one of them is wrong")
 
 
 async def _cut(response: "aiohttp.ClientResponse", skip: int, size: int) -> AsyncIterator[bytes]:
     """`size` bytes of the body after the first `skip`."""
-    with _translated(str(response.url)):
-        async for data in response.content.iter_any():
-            kept = data[skip : skip + size]
-            skip = max(0, skip - len(data))
-            size -= len(kept)
-            if kept:
-                yield kept
-            if not size:
-                return
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
-
-
-def _seconds(retry_after: str) -> float:
-    """A Retry-After header in seconds; its other form, a date, counts as none."""
-    return float(retry_after) if retry_after.strip().isdecimal() else 0.0
+    if not size:
+        return
+    async for data in pieces(response):
+        kept = data[skip : skip + size]
+        skip = max(0, skip - len(data))
+        size -= len(kept)
+        if kept:
+            yield kept
+        if not size:
+            return

@@ -1,13 +1,14 @@
-"""What a pull does on disk before its bytes are blobs: a directory of its own, files written out of order, checksums.
+"""The disk as transfers use it: its threads, its free space, directories to work in, checksums.
 
 All writing goes through one thread, in the order in which it was asked for: a file is never closed or removed under
-a write. What is half-made is only ever found in a scratch directory, never among the blobs.
+a write. What comes from a registry grows in partial.py; what else is half-made is only ever found in a scratch directory.
 """
 
 import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from corral.core.aio import ThreadLimiter
-from corral.core.errors import RegistryError, StoreError
+from corral.core.errors import StoreError
+from corral.registry.failures import DigestMismatchError
 from corral.registry.limits import MIB
 from corral.store import store_errors
 
@@ -37,16 +39,18 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
 
 @dataclass(slots=True)
 class Disk:
-    """The disk as pulls use it. The calls that can find it full are fields, so that a test can fill it."""
+    """The disk as transfers use it. The calls that can find it full are fields, so that a test can fill it."""
 
     free_bytes: Callable[[Path], int] = _free_bytes
     write_at: Callable[[int, bytes, int], None] = _write_at
+    sync: Callable[[int], None] = os.fdatasync if sys.platform != "darwin" else os.fsync
     writing: ThreadLimiter = field(default_factory=lambda: ThreadLimiter("corral-pull-write", 1))
+    syncing: ThreadLimiter = field(default_factory=lambda: ThreadLimiter("corral-pull-sync", 1))
     reading: ThreadLimiter = field(default_factory=lambda: ThreadLimiter("corral-pull-read", 2))
 
     def close(self) -> None:
-        self.writing.close()
-        self.reading.close()
+        for threads in (self.writing, self.syncing, self.reading):
+            threads.close()
 
     async def need(self, size_bytes: int, directory: Path) -> None:
         """Raises StoreError where so much does not fit."""
@@ -69,58 +73,36 @@ class Disk:
         finally:
             await self.writing.run(_release, claimed)
 
+    async def read_range(self, path: Path, start: int, size_bytes: int) -> bytes:
+        """That range of the file; shorter where the file is. Raises StoreError."""
+        try:
+            return await self.reading.run(_read_range, path, start, size_bytes)
+        except OSError as exc:
+            raise StoreError(f"cannot read {path}: {exc.strerror}; it was there a moment ago") from exc
+
     async def hash_range(self, path: Path, checksum: "hashlib._Hash", start: int, size_bytes: int) -> int:
         """Adds that range of the file to the checksum; how many bytes there were."""
         with store_errors(path):
             return await self.reading.run(_hash_range, path, checksum, start, size_bytes)
 
 
-class PartialFile:
-    """A file of known size that is written at many places at once. Its length says nothing of what it holds."""
-
-    def __init__(self, path: Path, disk: Disk) -> None:
-        self._path = path
-        self._disk = disk
-        self._opened: list[int] = []  # the file descriptor; filled and emptied by the writing thread
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, path: Path, size_bytes: int, disk: Disk) -> AsyncIterator["PartialFile"]:
-        file = cls(path, disk)
-        try:
-            with store_errors(path):
-                await disk.writing.run(file._create, size_bytes)
-            yield file
-        finally:
-            await disk.writing.run(file._close)
-
-    async def write(self, data: bytes, offset: int) -> None:
-        with store_errors(self._path):
-            await self._disk.writing.run(self._disk.write_at, self._opened[0], data, offset)
-
-    def _create(self, size_bytes: int) -> None:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._opened.append(fd)
-        os.ftruncate(fd, size_bytes)
-
-    def _close(self) -> None:
-        if self._opened:
-            os.close(self._opened.pop())
-
-
 def check_digest(name: str, expected: str, found: str) -> None:
-    """Raises RegistryError where bytes are not what they should be. Digests are hex, without a prefix."""
+    """Raises DigestMismatchError where bytes are not what they should be. Digests are hex, without a prefix."""
     if expected != found:
-        raise RegistryError(
+        raise DigestMismatchError(
             f"digest mismatch for {name}: expected sha256:{expected}, got sha256:{found}; "
             "the download was damaged or changed on its way and has been discarded, pull again"
         )
 
 
-def _hash_range(path: Path, checksum: "hashlib._Hash", start: int, size_bytes: int) -> int:
+def _read_range(path: Path, start: int, size_bytes: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
-        data = file.read(size_bytes)
+        return file.read(size_bytes)
+
+
+def _hash_range(path: Path, checksum: "hashlib._Hash", start: int, size_bytes: int) -> int:
+    data = _read_range(path, start, size_bytes)
     checksum.update(data)
     return len(data)
 

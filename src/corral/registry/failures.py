@@ -6,8 +6,9 @@ and a failure that may pass (worth another try). Everything else is final.
 """
 
 import ssl
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from corral.core.errors import RegistryError
 
@@ -27,15 +28,52 @@ class RegistryUnreachableError(RegistryTransientError):
     """No HTTP answer could be had: no such host, nobody listens, no way through."""
 
 
-def translate(exc: "aiohttp.ClientError | TimeoutError", url: str) -> RegistryError:
-    """The registry error for what aiohttp raised on a GET of `url`."""
-    kind, text = _no_connection(exc, urlsplit(url).netloc) or _broken(exc)
-    return kind(f'Get "{without_query(url)}": {text}')
+class DigestMismatchError(RegistryError):
+    """All bytes are there, and they are not those that were promised."""
 
 
-def without_query(url: str) -> str:
-    """The URL as it may be shown: a signature in its query is as good as a key."""
-    return url.partition("?")[0]
+def translate(exc: "aiohttp.ClientError | TimeoutError", url: str, *, method: str = "GET") -> RegistryError:
+    """The registry error for what aiohttp raised on a request of `url`."""
+    kind, text = _no_connection(exc, urlsplit(url).netloc.rpartition("@")[2]) or _broken(exc)
+    return kind(f'{method.title()} "{shown_url(url)}": {text}')
+
+
+def shown_url(url: str) -> str:
+    """The URL as it may be shown: a signature in its query is as good as a key, and so is a password before its host.
+
+    >>> shown_url("https://me:secret@a.example/blob?signature=x")
+    'https://a.example/blob'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("?")[0][:200]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def first_of(group: ExceptionGroup[Exception]) -> Exception:
+    """The error to show of several that came at once: the disk's or a surprise rather than one of the registry's."""
+    registry, other = group.split(RegistryError)
+    final, _ = (registry or group).split(lambda exc: not isinstance(exc, (RegistryTransientError, ExceptionGroup)))
+    found: Exception = other or final or registry or group
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def retry_after_s(header: str, now_s: float) -> float:
+    """What a Retry-After header asks for, in seconds from now; 0 where it asks for nothing that can be read.
+
+    >>> retry_after_s("7", 0.0), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", 20.0), retry_after_s("soon", 0.0)
+    (7.0, 40.0, 0.0)
+    """
+    text = header.strip()
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+    except ValueError:
+        return 0.0
 
 
 def _no_connection(exc: Exception, host: str) -> tuple[type[RegistryError], str] | None:

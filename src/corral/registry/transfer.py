@@ -1,155 +1,184 @@
 """Fetching one blob: ranges in parallel, each tried again from where it stopped, and the whole checked while it comes.
 
-A blob is either delivered whole, with the digest it should have, or not at all. Progress counts bytes that are
-on disk and never goes back: what a failed try has gained is kept. The checksum follows behind the front up to which
-nothing is missing, so a large blob needs no second pass at its end.
-Where bytes come from is client.py's business; what makes a finished file a blob is the store's.
+A blob is either delivered whole, with the digest it should have, or not at all; what a broken attempt has gained stays in its
+partial file, and a later one goes on from there. Progress counts bytes that are written. The checksum follows behind the front
+up to which nothing is missing, so a large blob needs no second pass at its end.
+Where bytes come from is client.py's business, how they survive a kill is partial.py's; what makes a finished file a blob is the
+store's.
 """
 
 import asyncio
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
+from typing import Final
 
 from corral.core.errors import RegistryError
 from corral.registry.client import RegistryClient, Source
-from corral.registry.disk import HASH_STEP_BYTES, Disk, PartialFile, check_digest
-from corral.registry.failures import RegistryTransientError, without_query
+from corral.registry.disk import HASH_STEP_BYTES, Disk, check_digest
+from corral.registry.failures import DigestMismatchError, RegistryTransientError, first_of, shown_url
 from corral.registry.limits import Limits
+from corral.registry.partial import Chunk, Partial
 from corral.wire.registry import Descriptor
 
+log: Final = logging.getLogger(__name__)
 OnProgress = Callable[[int], None]  # bytes completed so far
 
 
-@dataclass(slots=True)
-class Chunk:
-    """A range of a blob; the bytes from `start` to `at` are on disk."""
-
-    start: int
-    end: int
-    at: int
-
-
 class Transfer:
-    """One blob on its way from a registry into a file."""
+    """One blob on its way from a registry into its partial file."""
 
     def __init__(
-        self, client: RegistryClient, blob: Descriptor, path: Path, *, disk: Disk, limits: Limits, on_progress: OnProgress
+        self,
+        client: RegistryClient,
+        blob: Descriptor,
+        partial: Partial,
+        *,
+        disk: Disk,
+        limits: Limits,
+        on_progress: OnProgress,
     ) -> None:
         self._client = client
         self._blob = blob
-        self._path = path
+        self._partial = partial
         self._disk = disk
         self._limits = limits
         self._on_progress = on_progress
-        self._completed = 0
         self._grown = asyncio.Event()
-        self._chunks = cut(blob.size, limits.chunk_bytes)
-        self._source = Source(client.blob_url(blob.digest), has_ranges=False)
+        self._source = Source(client.blob_url(blob.digest), has_ranges=False, origin=partial.origin)
 
     async def run(self) -> None:
-        """Fills the file, which must not exist, and checks it. What is in it after an error is of no use.
+        """Fills the file and checks it. Raises RegistryError, StoreError.
 
-        Raises RegistryError, StoreError.
+        Where the whole turns out to be wrong and a part of it was there before, all is fetched anew, once.
         """
+        is_resumed = self._partial.completed_bytes > 0
         try:
-            async with PartialFile.open(self._path, self._blob.size, self._disk) as file:
-                if len(self._chunks) > 1:
-                    self._source = await self._limits.retrying(self._limits.blob_tries, self._locate)
-                    if not self._source.has_ranges:
-                        self._chunks = cut(self._blob.size, self._blob.size)
-                await self._fetch_all(file)
+            try:
+                await self._fill()
+            except DigestMismatchError:
+                await self._partial.restart()
+                if not is_resumed:
+                    raise
+                log.warning("download begun anew", extra={"digest": self._blob.digest})
+                await self._fill()
         except RegistryError as exc:
             raise RegistryError(f"pulling {self._blob.digest[7:19]}: {exc}") from exc
 
-    async def _locate(self) -> Source:
-        return await self._client.locate(self._blob.digest)
+    async def _fill(self) -> None:
+        if len(self._partial.chunks) > 1 or self._partial.completed_bytes:
+            self._source = await self._limits.retrying(self._limits.blob_tries, self._locate)
+            if self._partial.origin.contradicts(self._source.origin):
+                await self._partial.restart()
+            self._partial.origin = self._source.origin
+            if not self._source.has_ranges:
+                self._partial.in_one_piece()
+        if completed := self._partial.completed_bytes:
+            self._on_progress(completed)
+        await self._fetch_all()
 
-    async def _fetch_all(self, file: PartialFile) -> None:
-        waiting = deque(self._chunks)
+    async def _locate(self) -> Source:
+        return await self._client.locate(self._blob.digest, self._blob.size)
+
+    async def _fetch_all(self) -> None:
+        name = f"pull-{self._blob.digest[7:19]}"
+        waiting = deque(chunk for chunk in self._partial.chunks if chunk.at < chunk.end)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._verify(), name=f"pull-{self._blob.digest[7:19]}-verify")
+                keeping = tasks.create_task(self._keep(), name=f"{name}-keep")
+                verifying = tasks.create_task(self._verify(), name=f"{name}-verify")
+                verifying.add_done_callback(lambda _: keeping.cancel())
                 for n in range(min(self._limits.connections, len(waiting))):
-                    tasks.create_task(self._fetch_from(waiting, file), name=f"pull-{self._blob.digest[7:19]}-{n}")
+                    tasks.create_task(self._fetch_from(waiting), name=f"{name}-{n}")
         except ExceptionGroup as group:
-            raise _first(group) from group
+            raise first_of(group) from group
 
-    async def _fetch_from(self, waiting: deque[Chunk], file: PartialFile) -> None:
+    async def _keep(self) -> None:
+        """Makes sure of what has come, again and again."""
+        while True:
+            await asyncio.sleep(self._limits.checkpoint_s)
+            await self._partial.checkpoint()
+
+    async def _fetch_from(self, waiting: deque[Chunk]) -> None:
         while waiting:
-            await self._fetch(waiting.popleft(), file)
+            await self._fetch(waiting.popleft())
 
-    async def _fetch(self, chunk: Chunk, file: PartialFile) -> None:
+    async def _fetch(self, chunk: Chunk) -> None:
         """Fills one chunk. Gives up after `blob_tries` tries in a row that gained nothing."""
         failures = 0
         while chunk.at < chunk.end:
             before = chunk.at
             try:
-                await self._read(chunk, file)
+                await self._read(chunk)
             except RegistryTransientError as exc:
                 failures = 1 if chunk.at > before else failures + 1
                 if failures >= self._limits.blob_tries:
                     raise
                 await self._limits.wait(failures, exc)
                 if self._source.has_ranges:  # the place it redirected to may be what failed
-                    self._source = Source(self._client.blob_url(self._blob.digest), has_ranges=True)
+                    self._source = replace(self._source, url=self._client.blob_url(self._blob.digest))
 
     async def _verify(self) -> None:
-        """Hashes what has come without a gap, and at the end raises RegistryError where it is not what the digest says."""
+        """Hashes what has come without a gap, and at the end raises DigestMismatchError where it is not what it should be."""
         checksum = hashlib.sha256()
+        chunks = self._partial.chunks
         at, complete = 0, 0
         while at < self._blob.size:
-            while complete < len(self._chunks) and self._chunks[complete].at == self._chunks[complete].end:
+            while complete < len(chunks) and chunks[complete].at == chunks[complete].end:
                 complete += 1
-            ready = self._chunks[complete].at if complete < len(self._chunks) else self._blob.size
+            ready = chunks[complete].at if complete < len(chunks) else self._blob.size
             if ready - at >= HASH_STEP_BYTES or ready == self._blob.size:
-                at += await self._disk.hash_range(self._path, checksum, at, min(ready - at, HASH_STEP_BYTES))
+                at += await self._disk.hash_range(self._partial.path, checksum, at, min(ready - at, HASH_STEP_BYTES))
             else:
                 self._grown.clear()
                 await self._grown.wait()
         check_digest(self._blob.digest, self._blob.digest.removeprefix("sha256:"), checksum.hexdigest())
 
-    async def _read(self, chunk: Chunk, file: PartialFile) -> None:
+    async def _read(self, chunk: Chunk) -> None:
         gathered = bytearray()
-        async with self._client.read(self._source.url, chunk.at, chunk.end) as received:
+        pace = _Pace(self._limits, self._source.url)
+        async with self._client.read(self._source.url, chunk.at, chunk.end, self._blob.size) as received:
             try:
                 async for data in received:
                     gathered += data
                     if len(gathered) >= self._limits.write_bytes:
-                        await self._write(chunk, file, gathered)
+                        await self._write(chunk, gathered)
+                    pace.check(len(data))
             except RegistryTransientError:
-                await self._write(chunk, file, gathered)
+                await self._write(chunk, gathered)
                 raise
-            await self._write(chunk, file, gathered)
+            await self._write(chunk, gathered)
         if chunk.at < chunk.end:
-            raise RegistryTransientError(f'Get "{without_query(self._source.url)}": unexpected EOF')
+            raise RegistryTransientError(f'Get "{shown_url(self._source.url)}": unexpected EOF')
 
-    async def _write(self, chunk: Chunk, file: PartialFile, gathered: bytearray) -> None:
+    async def _write(self, chunk: Chunk, gathered: bytearray) -> None:
         """Moves what was gathered to disk, and counts it."""
         if gathered:
-            await file.write(bytes(gathered), chunk.at)
-            chunk.at += len(gathered)
-            self._completed += len(gathered)
+            await self._partial.write(chunk, bytes(gathered))
             gathered.clear()
             self._grown.set()
-            self._on_progress(self._completed)
+            self._on_progress(self._partial.completed_bytes)
 
 
-def cut(size_bytes: int, chunk_bytes: int) -> list[Chunk]:
-    """The ranges that a blob is fetched in.
+class _Pace:
+    """Watches one connection that does bring bytes, so that one which only drips is made anew; what it brought is kept."""
 
-    >>> [(chunk.start, chunk.end) for chunk in cut(25, 10)]
-    [(0, 10), (10, 20), (20, 25)]
-    """
-    return [Chunk(at, min(at + chunk_bytes, size_bytes), at) for at in range(0, size_bytes, max(1, chunk_bytes))]
+    def __init__(self, limits: Limits, url: str) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._limits = limits
+        self._url = url
+        self._due_s = self._now() + limits.stall_s
+        self._bytes = 0
 
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """The error to show of several that came at once: the disk's or a surprise rather than one of the registry's."""
-    registry, other = group.split(RegistryError)
-    found: Exception = other or registry or group
-    while isinstance(found, ExceptionGroup):
-        found = found.exceptions[0]
-    return found
+    def check(self, received_bytes: int) -> None:
+        """Raises RegistryTransientError where too little came in the time of a stall."""
+        self._bytes += received_bytes
+        if self._now() < self._due_s:
+            return
+        if self._bytes < self._limits.slow_bytes:
+            raise RegistryTransientError(
+                f'Get "{shown_url(self._url)}": only {self._bytes} bytes in {self._limits.stall_s:.0f} s'
+            )
+        self._due_s, self._bytes = self._now() + self._limits.stall_s, 0

@@ -18,6 +18,8 @@ from corral.store import GgufInfo
 _KV_BYTES_PER_VALUE: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 _COMPUTE_BYTES: Final = 64 << 20  # buffers for one batch, and the process around it
 _GPU_SHARE: Final = 0.95  # of a GPU's memory is for models; drivers and what computing takes for a moment have the rest
+_EMBED_TOKENS: Final = 256  # of texts in one step of a model that makes embeddings; it takes more when a longer text comes
+_EMBED_BYTES: Final = 256 << 20  # for what comes of them, at most: with a large vocabulary they are fewer
 _CONTEXT_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 DEFAULT_CONTEXT: Final = 4096
 DEFAULT_PARALLEL: Final = 16
@@ -67,23 +69,25 @@ class Placement:
         gpu_free = self._memory.gpu_bytes() - sum(self._split(r)[0] for r in stay)
         return gpu_bytes <= gpu_free and ram_bytes <= self._ram_free(stay, gone)
 
-    def in_the_way(self, runner: Runner, others: Collection[Runner]) -> list[Runner]:
-        """The idle runners to close, least keep-alive left first, and no more of them than it takes.
+    def in_the_way(self, runner: Runner, others: Collection[Runner], *, spares_busy: bool = True) -> list[Runner]:
+        """The runners to close, idle ones and least keep-alive left first, and no more of them than it takes.
 
-        None of them where what closes already is enough, or where busy ones must end too: nobody is evicted in vain.
-        Raises ModelLoadError where even closing all the others would not make room.
+        None of them where what closes already is enough, or where more would have to end than may: nobody is evicted in
+        vain. With `spares_busy` only idle ones may. Raises ModelLoadError where even closing all the others would not make
+        room.
         """
         if not self.fits(runner, others, gone=others):
             raise self._refusal(runner, others)
-        going = [r for r in others if r.is_going]
-        idle = sorted((r for r in others if r.is_idle and not r.is_going), key=lambda r: r.remaining_s, reverse=True)
-        if not self.fits(runner, others, gone=[*going, *idle]):
+        going = [r for r in others if r.is_going or (r.is_retired and not spares_busy)]
+        may_go = [r for r in others if r not in going and (r.is_idle or (r.state == "ready" and not spares_busy))]
+        chosen = sorted(may_go, key=lambda r: (r.is_idle, -r.remaining_s))
+        if not self.fits(runner, others, gone=[*going, *chosen]):
             return []
-        for spared in list(idle):  # those with most keep-alive left have the first chance to stay
-            rest = [r for r in idle if r is not spared]
+        for spared in list(chosen):  # busy ones, then those with most keep-alive left, have the first chance to stay
+            rest = [r for r in chosen if r is not spared]
             if self.fits(runner, others, gone=[*going, *rest]):
-                idle = rest
-        return idle[::-1]
+                chosen = rest
+        return chosen[::-1]
 
     def _split(self, runner: Runner) -> tuple[int, int]:
         """What it takes on GPUs, and in the machine's own memory."""
@@ -122,7 +126,12 @@ def kv_bytes_per_token(gguf: GgufInfo, kv_cache_type: str) -> float:
 
 
 def needed_bytes(gguf: GgufInfo, file_bytes: int, *, n_ctx: int, kv_cache_type: str) -> int:
-    """Memory for the weights, the KV cells of one full sequence, and the compute buffers."""
+    """Memory for the weights, the KV cells of one full sequence, and the compute buffers.
+
+    A model that makes embeddings has no use for cells, but for the outputs of a step's tokens.
+    """
+    if gguf.pooling_type is not None:
+        return file_bytes + min(_EMBED_TOKENS * gguf.vocabulary_size * 4, _EMBED_BYTES) + _COMPUTE_BYTES
     return file_bytes + int(n_ctx * kv_bytes_per_token(gguf, kv_cache_type)) + _COMPUTE_BYTES
 
 

@@ -4,7 +4,7 @@ A model is loaded once, however many ask. `num_ctx` of a request is a limit insi
 when a request needs more than it has, or names other hardware settings. Loading is a task of its own: requests for models
 that are already loaded never wait behind it, and it goes on when the client that asked for it leaves.
 When memory is short, the idle models with the least keep-alive left are evicted; where busy ones are in the way, the load
-waits, and others that fit go ahead of it. A request that is refused changes nothing.
+waits, and others that fit go ahead of it, but not for ever. A request that is refused changes nothing.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from corral.core.errors import CorralError, EngineCrashedError, ModelLoadError
 from corral.core.options import Options
 from corral.core.settings import Settings
 from corral.core.types import LoadSpec
-from corral.core.units import FOREVER_S
+from corral.core.units import FOREVER_S, NS_PER_S
 from corral.engine import Engine, Launcher, ProgressCallback
 from corral.sched.placement import (
     DEFAULT_CONTEXT,
@@ -39,6 +39,7 @@ from corral.store import Model, ModelName
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
+_PATIENCE_S: Final = 10.0  # that a load waits for busy models to become idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +228,21 @@ class Scheduler:
             ) from exc
 
     async def _make_room(self, runner: Runner) -> None:
-        """Waits for the memory this load needs, evicting idle models. Raises ModelLoadError where it can never be had."""
-        while not self._placement.fits(runner, others := self._others(runner)):
-            for idle in self._placement.in_the_way(runner, others):
-                self._retire(idle)
-            await self._memory_news.wait()
+        """Waits for the memory this load needs, evicting idle models. Raises ModelLoadError where it can never be had.
+
+        A model that new requests keep busy all the time would make it wait for ever: after a while such a one takes no more
+        of them, ends those it has, and goes.
+        """
+        began_ns = self._clock.monotonic_ns()
+        timer = self._clock.call_later(_PATIENCE_S, self._announce_memory)
+        try:
+            while not self._placement.fits(runner, others := self._others(runner)):
+                is_patient = self._clock.monotonic_ns() - began_ns < _PATIENCE_S * NS_PER_S
+                for other in self._placement.in_the_way(runner, others, spares_busy=is_patient):
+                    self._retire(other)
+                await self._memory_news.wait()
+        finally:
+            timer.cancel()
         runner.holds_memory = True  # nothing was awaited since it fitted: nobody else has taken that room
 
     def _others(self, runner: Runner) -> list[Runner]:

@@ -2,8 +2,10 @@
 
 from corral.service.blobs import BlobService
 from corral.service.create import CreateService
+from corral.service.embed import EmbedService
 from corral.service.inference import Inference
 from corral.service.models import ModelService
 from corral.service.pull import PullService
+from corral.service.push import PushService
 
-__all__ = ["BlobService", "CreateService", "Inference", "ModelService", "PullService"]
+__all__ = ["BlobService", "CreateService", "EmbedService", "Inference", "ModelService", "PullService", "PushService"]

@@ -14,43 +14,75 @@ from corral.core.options import Options
 from corral.core.types import Finish, Job, Message, Step
 from corral.engine import Engine
 from corral.sched import Lease
-from corral.service.fit import dropped_to_fit
-from corral.service.prompt import ChatPrompt
+from corral.service.fit import cut_to_fit, dropped_to_fit
+from corral.service.prompt import Prompt
 from corral.service.requests import Delta, Done, Event, Truncation
 
-ContextOf = Callable[[str], Awaitable[tuple[int, ...]]]
-Render = Callable[[ChatPrompt], Awaitable[str]]
+Render = Callable[[Prompt], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A generation that is wanted."""
+
+    prompt: Prompt
+    text: str  # the prompt, rendered
+    options: Options
+    truncate: bool
+    shift: bool
+    has_context: bool = False  # its last event is to tell the tokens of prompt and answer
+    began_ns: int
+    truncation: Truncation | None = None
+
+    def job(self, lease: Lease) -> Job:
+        options = self.options
+        return Job(
+            prompt=self.text,
+            suffix=self.prompt.infill_suffix,
+            prefix_tokens=self.prompt.prefix_tokens,
+            sampling=options.sampling,
+            stop=options.stop,
+            num_predict=options.num_predict,
+            num_keep=options.num_keep,
+            num_ctx=lease.num_ctx,
+            shift=self.shift,
+        )
 
 
 @dataclass(slots=True)
 class Answer:
     """One generation under way: its first step is there, so whatever the engine refuses has been raised."""
 
+    ask: Ask
     first: Step
     rest: AsyncIterator[Step]
     lease: Lease
-    began_ns: int
     clock: Clock
-    truncation: Truncation | None = None
 
-    async def events(self, context_of: ContextOf | None = None) -> AsyncIterator[Event]:
-        """Deltas, then Done. `context_of` makes Done's context from the whole text of the answer."""
+    async def events(self) -> AsyncIterator[Event]:
+        """Deltas, then Done."""
         said: list[str] = []
         step: Step | None = self.first
         while step is not None:
             if step.text:
-                if context_of:
+                if self.ask.has_context:
                     said.append(step.text)
                 yield Delta(content=step.text)
             if step.finish:
-                yield self._done(step.finish, await context_of("".join(said)) if context_of else None)
+                yield self._done(step.finish, await self._context("".join(said)) if self.ask.has_context else None)
                 return
             step = await anext(self.rest)
+
+    async def _context(self, said: str) -> tuple[int, ...]:
+        prompt = self.ask.prompt
+        text = prompt.shown(self.ask.text) + said
+        own = await self.lease.engine.tokenize(text, add_special=not prompt.prefix_tokens)
+        return (*prompt.prefix_tokens, *own)
 
     def _done(self, finish: Finish, context: tuple[int, ...] | None) -> Done:
         return Done(
             reason=finish.reason,
-            total_ns=self.clock.monotonic_ns() - self.began_ns,
+            total_ns=self.clock.monotonic_ns() - self.ask.began_ns,
             load_ns=self.lease.load_ns,
             prompt_tokens=finish.prompt_tokens,
             cached_tokens=finish.cached_tokens,
@@ -58,48 +90,67 @@ class Answer:
             eval_tokens=finish.eval_tokens,
             eval_ns=finish.eval_ns,
             context=context,
-            truncation=self.truncation,
+            truncation=self.ask.truncation,
         )
 
 
-def job_for(lease: Lease, options: Options, prompt: str, *, shift: bool, prefix_tokens: tuple[int, ...] = ()) -> Job:
-    return Job(
-        prompt=prompt,
-        prefix_tokens=prefix_tokens,
-        sampling=options.sampling,
-        stop=options.stop,
-        num_predict=options.num_predict,
-        num_keep=options.num_keep,
-        num_ctx=lease.num_ctx,
-        shift=shift,
-    )
+async def begin(stack: AsyncExitStack, lease: Lease, ask: Ask, render: Render, clock: Clock) -> Answer:
+    """Starts the job and waits for its first step; a prompt that does not fit is shortened first, where that may be.
 
-
-async def begin(stack: AsyncExitStack, lease: Lease, job: Job, *, began_ns: int, clock: Clock) -> Answer:
-    """Starts the job and waits for its first step. Raises ContextOverflowError where the prompt does not fit."""
-    steps = await stack.enter_async_context(lease.engine.generate(job))
-    return Answer(await anext(steps), steps, lease, began_ns, clock)
-
-
-async def shortened(
-    prompt: ChatPrompt, render: Render, engine: Engine, overflow: ContextOverflowError
-) -> tuple[str, Truncation]:
-    """The chat without its oldest turns, as many as must go, and what was left out.
-
-    Raises the overflow itself when the last turn alone does not fit.
+    Raises ContextOverflowError where it cannot be made to fit.
     """
-    fitting = ""  # the longest text so far that fits: each that is found to fit is longer than the one before
+    try:
+        return await _start(stack, lease, ask, clock)
+    except ContextOverflowError as overflow:
+        if not ask.truncate:
+            raise
+        shorter = await _shortened(ask, render, lease.engine, overflow)
+    return await _start(stack, lease, shorter, clock)
+
+
+async def _start(stack: AsyncExitStack, lease: Lease, ask: Ask, clock: Clock) -> Answer:
+    steps = await stack.enter_async_context(lease.engine.generate(ask.job(lease)))
+    return Answer(ask, await anext(steps), steps, lease, clock)
+
+
+async def _shortened(ask: Ask, render: Render, engine: Engine, overflow: ContextOverflowError) -> Ask:
+    """The same without what is oldest, as much as must go. Raises the overflow itself when the last turn alone does not fit."""
+    if ask.prompt.prefix_tokens:
+        return _with_less_context(ask, overflow)
+    return await _with_fewer_turns(ask, render, engine, overflow)
+
+
+def _with_less_context(ask: Ask, overflow: ContextOverflowError) -> Ask:
+    tokens, keep = ask.prompt.prefix_tokens, ask.options.num_keep
+    kept = cut_to_fit(
+        tokens,
+        keep=keep + bool(ask.prompt.bos) if keep >= 0 else keep,
+        new_tokens=overflow.prompt_tokens - len(tokens),
+        num_ctx=overflow.num_ctx,
+    )
+    if kept is None:
+        raise overflow
+    return replace(ask, prompt=replace(ask.prompt, prefix_tokens=kept), truncation=_truncation(overflow))
+
+
+async def _with_fewer_turns(ask: Ask, render: Render, engine: Engine, overflow: ContextOverflowError) -> Ask:
+    fitting = ask  # the longest so far that fits: each that is found to fit is longer than the one before
 
     async def fits(messages: Sequence[Message]) -> bool:
         nonlocal fitting
-        text = await render(replace(prompt, messages=tuple(messages)))
+        prompt = replace(ask.prompt, messages=tuple(messages))
+        text = await render(prompt)
         if len(await engine.tokenize(text)) >= overflow.num_ctx:
             return False
-        fitting = text
+        fitting = replace(ask, prompt=prompt, text=text)
         return True
 
-    kept = await dropped_to_fit(prompt.messages, fits)
+    kept = await dropped_to_fit(ask.prompt.messages, fits)
     if kept is None:
         raise overflow
-    dropped = len(prompt.messages) - len(kept)
-    return fitting, Truncation(prompt_tokens_total=overflow.prompt_tokens, dropped_messages=dropped)
+    dropped = len(ask.prompt.messages) - len(kept)
+    return replace(fitting, truncation=_truncation(overflow, dropped))
+
+
+def _truncation(overflow: ContextOverflowError, dropped_messages: int = 0) -> Truncation:
+    return Truncation(prompt_tokens_total=overflow.prompt_tokens, dropped_messages=dropped_messages)

@@ -1,6 +1,8 @@
-"""Uploads: the files that models are created from, taken as they arrive."""
+"""Uploads: the files that models are created from, taken as they arrive, or from where they lie on this machine."""
 
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final
 
 from corral.core.aio import ThreadLimiter
@@ -15,8 +17,22 @@ class BlobService:
         self._threads = threads or ThreadLimiter("corral-upload", 4)
 
     async def has(self, digest: str) -> bool:
-        """Raises BadRequestError for a digest that is none."""
-        return await self._threads.run(self._store.has_blob, digest)
+        """Whether it is there; if so, it stays for an hour at least. Raises BadRequestError for a digest that is none."""
+        return await self._threads.run(self._store.keep_blob, digest)
+
+    async def take(self, digest: str, path: str) -> bool:
+        """Keeps a GGUF of this machine, without a copy where that is possible; False where the digest is there already.
+
+        Raises LocalFileError where it is not taken, whatever the reason; BadRequestError for a digest that is none; StoreError.
+        """
+        if await self.has(digest):
+            return False
+        stop = threading.Event()
+        try:
+            await self._threads.run(self._store.take_file, Path(path), digest, stop)
+        finally:
+            stop.set()
+        return True
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
         """Keeps the bytes under that digest; False, without looking at them, where it is there already.

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.store import (
     CONFIG_LAYER,
@@ -52,23 +51,10 @@ class Draft:
     @classmethod
     def from_gguf(cls, store: Store, digest: str, path: Path, info: GgufInfo) -> "Draft":
         """A model of one GGUF blob. A known chat format of its Jinja template becomes a template layer with its stops."""
-        config = ModelConfig(
-            model_format="gguf",
-            model_family=info.architecture,
-            model_families=(info.architecture,),
-            model_type=info.parameter_size,
-            file_type=info.file_type,
-            architecture="amd64",  # what Ollama writes on every platform
-            os="linux",
-        )
-        draft = cls(store, config)
+        draft = cls(store, config_of(info))
         layer = Descriptor(media_type=MODEL_LAYER, digest=digest, size=path.stat().st_size)
-        draft.layers.append(DraftLayer(layer, _status(digest, is_new=not store.is_used(digest))))
-        family = detect_family(info.chat_template, eos_token=info.eos_token) if info.chat_template else None
-        if family:
-            draft._put(TEMPLATE_LAYER, family.template.encode(), status=f"using autodetected template {family.name}")
-            draft._put(PARAMS_LAYER, go_json({"stop": family.stop}))
-            draft.parameters = {"stop": family.stop}
+        draft.add_file(layer, is_new=not store.is_used(digest))
+        draft.detect_template(info)
         return draft
 
     @classmethod
@@ -80,6 +66,30 @@ class Draft:
             inherited = msgspec.structs.replace(layer, parent=model.name.short)
             draft.layers.append(DraftLayer(inherited, _status(layer.digest, is_new=False)))
         return draft
+
+    def add_file(self, layer: Descriptor, *, is_new: bool) -> None:
+        """A layer that is in the store already."""
+        self.layers.append(DraftLayer(layer, _status(layer.digest, is_new=is_new)))
+
+    def add_family(self, name: str) -> None:
+        """The architecture of a file beside the model's own."""
+        families = dict.fromkeys((*(self.config.model_families or ()), name))
+        self.config = msgspec.structs.replace(self.config, model_families=tuple(families))
+
+    def replace_weights(self, layer: Descriptor, info: GgufInfo, *, is_new: bool) -> None:
+        """The same model with weights of another type."""
+        weights = DraftLayer(layer, _status(layer.digest, is_new=is_new))
+        others = [other for other in self.layers if other.layer.media_type != MODEL_LAYER]
+        self.layers = [weights, *others]
+        self.config = msgspec.structs.replace(self.config, file_type=info.file_type, model_type=info.parameter_size)
+
+    def detect_template(self, info: GgufInfo) -> None:
+        """A chat format of a known family, with its stops, where the file has the Jinja template of one."""
+        family = detect_family(info.chat_template, eos_token=info.eos_token) if info.chat_template else None
+        if family:
+            self._put(TEMPLATE_LAYER, family.template.encode(), status=f"using autodetected template {family.name}")
+            self._put(PARAMS_LAYER, go_json({"stop": family.stop}))
+            self.parameters = {"stop": family.stop}
 
     def set_template(self, text: str) -> None:
         self._replace(TEMPLATE_LAYER, text.encode())
@@ -99,9 +109,9 @@ class Draft:
     def set_messages(self, messages: Sequence[Message]) -> None:
         self._replace(MESSAGES_LAYER, encode_messages(tuple(messages)))
 
-    def set_requires(self, version: str) -> None:
-        """The oldest version of Ollama that can run it."""
-        self.config = msgspec.structs.replace(self.config, requires=version)
+    def set_config(self, **changes: Any) -> None:
+        """Fields of ModelConfig."""
+        self.config = msgspec.structs.replace(self.config, **changes)
 
     def statuses(self) -> Iterator[str]:
         return (layer.status for layer in self.layers)
@@ -120,11 +130,18 @@ class Draft:
         self.layers.append(DraftLayer(layer, status or _status(layer.digest, is_new=is_new)))
 
 
+def config_of(info: GgufInfo) -> ModelConfig:
+    """What Ollama writes of a model of that file."""
+    return ModelConfig(
+        model_format="gguf",
+        model_family=info.architecture,
+        model_families=(info.architecture,),
+        model_type=info.parameter_size,
+        file_type=info.file_type,
+        architecture="amd64",  # what Ollama writes on every platform
+        os="linux",
+    )
+
+
 def _status(digest: str, *, is_new: bool) -> str:
     return f"creating new layer {digest}" if is_new else f"using existing layer {digest}"
-
-
-def check_messages(messages: Sequence[Message]) -> None:
-    """Raises BadRequestError for a role that a stored history cannot have."""
-    if any(message.role not in ("system", "user", "assistant") for message in messages):
-        raise BadRequestError('message role must be one of "system", "user", or "assistant"')

@@ -1,7 +1,8 @@
-"""Making an over-long chat fit: whole old turns go, oldest first, and the caller is told.
+"""Making an over-long conversation fit: what is oldest goes, and the caller is told.
 
-What always stays: system messages, and the last turn, which is the last user message and all that follows it.
-When that alone does not fit, nothing is cut: the request fails with both numbers.
+Of messages whole old turns go; system messages always stay, and the last turn, which is the last user message and all that
+follows it. Of a conversation that is there as tokens the older part goes, but for its first tokens.
+When the last turn alone does not fit, nothing is cut: the request fails with both numbers.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -46,3 +47,16 @@ async def dropped_to_fit(messages: Sequence[Message], fits: Fits) -> list[Messag
         else:
             low = middle + 1
     return without(high)
+
+
+def cut_to_fit(tokens: tuple[int, ...], *, keep: int, new_tokens: int, num_ctx: int) -> tuple[int, ...] | None:
+    """The conversation's tokens without the older part of what comes after the first `keep`; a negative `keep` keeps all.
+
+    With the `new_tokens` of the prompt they fill half of the context, so that the next turns go on from what is cached.
+    None where they cannot fit.
+    """
+    stays = len(tokens) if keep < 0 else min(keep, len(tokens))
+    if stays + new_tokens >= num_ctx:
+        return None
+    newest = max(num_ctx // 2 - stays - new_tokens, 0)
+    return tokens[:stays] + tokens[max(len(tokens) - newest, stays) :]

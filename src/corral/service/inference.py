@@ -2,133 +2,146 @@
 
 Every accepted request ends with a Loaded, a Rendered or a Done event, or with an error. What can be said before a model is
 loaded is said before; what only the engine knows (does the prompt fit) before the first event.
-The order of the checks is Ollama's. Source: ollama@v0.32 server/routes.go, ChatHandler and GenerateHandler.
+A worker that was dead before it had the job costs the client nothing: the job goes to a new one, once.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Final, ParamSpec
+from typing import Final, ParamSpec, TypeVar
 
 from corral.core.aio import ThreadLimiter
 from corral.core.clock import Clock, SystemClock
-from corral.core.errors import BadRequestError, CapabilityError, ContextOverflowError, ModelNotFoundError, NotSupportedError
+from corral.core.errors import BadRequestError, EngineLostError
 from corral.core.options import Options
 from corral.sched import Lease, Running, Scheduler
-from corral.service.answer import begin, job_for, shortened
+from corral.service.answer import Answer, Ask, begin
+from corral.service.checks import check_answerable, check_chat, check_generate, check_logprobs
+from corral.service.lookup import ModelLookup
 from corral.service.models import capabilities
-from corral.service.prompt import ChatPrompt, chat_prompt, generate_prompt, generate_size_chars
+from corral.service.prompt import Prompt, chat_prompt, generate_prompt
+from corral.service.rendering import Rendering
 from corral.service.requests import ChatRequest, Event, GenerateRequest, InferenceRequest, Loaded, Rendered
-from corral.store import Model, ModelName, Store
+from corral.store import Model, Store
 
+log: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
-MAX_TOP_LOGPROBS: Final = 20
-_BIG_PROMPT_CHARS: Final = 20_000  # rendering more than this would hold the event loop for long
+R = TypeVar("R")
+_LONG_TEMPLATE_CHARS: Final = 4_000  # compiling more than this would hold the event loop for long
+_NEVER_SHIFTED: Final = frozenset({"deepseek2"})  # architectures. Source: ollama@v0.32, the default of shift
 
 
 class Inference:
-    """The use cases chat and generate."""
+    """The use cases chat and generate. With `ignores_images`, those for a model that reads none are left out, not refused."""
 
-    def __init__(self, store: Store, scheduler: Scheduler, *, clock: Clock | None = None) -> None:
-        self._store = store
+    def __init__(self, store: Store, scheduler: Scheduler, *, ignores_images: bool = False, clock: Clock | None = None) -> None:
         self._scheduler = scheduler
+        self._ignores_images = ignores_images
         self._clock: Clock = clock or SystemClock()
-        self._threads = ThreadLimiter("corral-prompt", 2)  # renders, and reads models
+        self._rendering = Rendering()
+        self._threads = ThreadLimiter("corral-prompt", 2)  # reads models, and templates that are long
+        self._lookup = ModelLookup(store, self._threads)
 
     def running(self) -> list[Running]:
         """The models in memory, latest expiry first."""
         return self._scheduler.running()
 
     def close(self) -> None:
+        self._rendering.close()
         self._threads.close()
 
     @asynccontextmanager
     async def chat(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[Event]]:
         """The answer to a conversation. Without messages the model is loaded, or with keep_alive_s 0 unloaded."""
         began_ns = self._clock.monotonic_ns()
-        _check_logprobs(request)
+        check_logprobs(request)
         if not request.model:
             raise BadRequestError("model is required")
-        model = await self._model(request.model)
+        model = await self._lookup.find(request.model)
         if not request.messages and request.keep_alive_s == 0:
             yield await self._unloaded(model)
             return
-        _check_chat(model, request)
+        can = await self._sized(_template_chars(model), capabilities, model)
+        check_chat(model, request, can, ignores_images=self._ignores_images)
         options = Options.resolve(model.parameters, request.options)
         if not request.messages:
             yield await self._loaded(model, options, request)
             return
-        prompt = chat_prompt(model, request)
-        text = await self._rendered(prompt)
-        if request.debug_render_only:
-            yield _only(Rendered(text))
-            return
-        if request.tools:
-            raise NotSupportedError(
-                "tools: this version of Corral does not parse tool calls yet; send the request without tools"
-            )
-        async with self._lease(model, options, request) as lease, AsyncExitStack() as stack:
-            truncation = None
-            try:
-                job = job_for(lease, options, text, shift=request.shift)
-                answer = await begin(stack, lease, job, began_ns=began_ns, clock=self._clock)
-            except ContextOverflowError as overflow:
-                if not request.truncate:
-                    raise
-                text, truncation = await shortened(prompt, self._rendered, lease.engine, overflow)
-                job = job_for(lease, options, text, shift=request.shift)
-                answer = await begin(stack, lease, job, began_ns=began_ns, clock=self._clock)
-            answer.truncation = truncation
-            yield answer.events()
+        prompt = await self._sized(_template_chars(model), chat_prompt, model, request, can)
+        async with self._answered(model, options, request, prompt, began_ns) as events:
+            yield events
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Event]]:
         """The continuation of a prompt. Without one the model is loaded, or with keep_alive_s 0 unloaded.
 
-        A prompt that does not fit is a ContextOverflowError: there are no turns to drop here.
+        A prompt that does not fit by itself is a ContextOverflowError: it is one turn, and that is never cut.
         """
         began_ns = self._clock.monotonic_ns()
-        _check_logprobs(request)
-        model = await self._model(request.model)
+        check_logprobs(request)
+        model = await self._lookup.find(request.model)
         if not request.prompt and request.keep_alive_s == 0:
             yield await self._unloaded(model)
             return
-        _check_generate(model, request)
+        can = await self._sized(_template_chars(model), capabilities, model)
+        check_generate(model, request, can, ignores_images=self._ignores_images)
         options = Options.resolve(model.parameters, request.options)
         if not request.prompt:
             yield await self._loaded(model, options, request)
             return
-        text = await self._sized(generate_size_chars(request), generate_prompt, model, request)
+        size_chars = _template_chars(model) if request.template is None else len(request.template)
+        prompt = await self._sized(size_chars, generate_prompt, model, request, can)
+        async with self._answered(model, options, request, prompt, began_ns, has_context=not request.raw) as events:
+            yield events
+
+    # From a prompt to its answer
+
+    @asynccontextmanager
+    async def _answered(
+        self,
+        model: Model,
+        options: Options,
+        request: InferenceRequest,
+        prompt: Prompt,
+        began_ns: int,
+        *,
+        has_context: bool = False,
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        text = await self._rendering.render(prompt)
         if request.debug_render_only:
-            yield _only(Rendered(text))
+            yield _only(Rendered(prompt.shown(text), prompt.image_count))
             return
-        async with self._lease(model, options, request) as lease, AsyncExitStack() as stack:
-            job = job_for(lease, options, text, shift=request.shift, prefix_tokens=request.context)
-            answer = await begin(stack, lease, job, began_ns=began_ns, clock=self._clock)
+        check_answerable(prompt.tools, prompt.image_count)
+        ask = Ask(
+            prompt=prompt,
+            text=text,
+            options=options,
+            truncate=request.truncate,
+            shift=request.shift and model.gguf.architecture not in _NEVER_SHIFTED,
+            has_context=has_context,
+            began_ns=began_ns,
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                answer = await self._begun(stack, model, request, ask)
+            except EngineLostError:
+                log.warning("worker was dead, trying another", extra={"model": model.name.short})
+                answer = await self._begun(stack, model, request, ask)
+            yield answer.events()
 
-            async def context_of(said: str) -> tuple[int, ...]:
-                return (*request.context, *await lease.engine.tokenize(text + said, add_special=not request.context))
+    async def _begun(self, stack: AsyncExitStack, model: Model, request: InferenceRequest, ask: Ask) -> Answer:
+        """The answer, and on the stack what it holds; nothing stays on the stack when it could not begin."""
+        async with AsyncExitStack() as attempt:
+            lease = await attempt.enter_async_context(self._lease(model, ask.options, request))
+            answer = await begin(attempt, lease, ask, self._rendering.render, self._clock)
+            await stack.enter_async_context(attempt.pop_all())
+            return answer
 
-            yield answer.events(None if request.raw else context_of)
-
-    async def _rendered(self, prompt: ChatPrompt) -> str:
-        return await self._sized(prompt.size_chars, prompt.render)
-
-    async def _sized(self, size_chars: int, render: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> str:
-        """The rendered text; from a thread where there is so much to render that others would wait for it."""
-        if size_chars <= _BIG_PROMPT_CHARS:
-            return render(*args, **kwargs)
-        return await self._threads.run(render, *args, **kwargs)
-
-    async def _model(self, name: str) -> Model:
-        if not name:
-            raise ModelNotFoundError(name)
-        parsed = ModelName.parse(name)
-        try:
-            if known := self._store.cached(parsed):
-                return known
-            return await self._threads.run(self._store.get, parsed)
-        except ModelNotFoundError:
-            raise ModelNotFoundError(name) from None  # as the client spelled it
+    async def _sized(self, size_chars: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the work gives; from a thread where it has so long a template to compile that others would wait for it."""
+        if size_chars <= _LONG_TEMPLATE_CHARS:
+            return work(*args, **kwargs)
+        return await self._threads.run(work, *args, **kwargs)
 
     def _lease(self, model: Model, options: Options, request: InferenceRequest) -> AbstractAsyncContextManager[Lease]:
         return self._scheduler.lease(model, options, keep_alive_s=request.keep_alive_s, client=request.client)
@@ -146,45 +159,6 @@ async def _only(event: Event) -> AsyncIterator[Event]:
     yield event
 
 
-def _check_logprobs(request: InferenceRequest) -> None:
-    if not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS:
-        raise BadRequestError(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
-
-
-def _check_chat(model: Model, request: ChatRequest) -> None:
-    can = capabilities(model)
-    if "completion" not in can:
-        raise CapabilityError(f'"{request.model}" does not support chat')
-    _check_common(request, can)
-    if request.tools and "tools" not in can:
-        raise CapabilityError(f"{model.name.full} does not support tools")
-    if any(message.images for message in request.messages):
-        _refuse_images(request.model, can)
-
-
-def _check_generate(model: Model, request: GenerateRequest) -> None:
-    can = capabilities(model)
-    if request.raw and (request.template or request.system or request.context):
-        raise BadRequestError("raw mode does not support template, system, or context")
-    if "completion" not in can:
-        raise CapabilityError(f'"{request.model}" does not support generate')
-    if request.suffix and "insert" not in can:
-        raise CapabilityError(f"{model.name.full} does not support insert")
-    _check_common(request, can)
-    if request.images:
-        _refuse_images(request.model, can)
-
-
-def _check_common(request: InferenceRequest, can: list[str]) -> None:
-    if request.think and "thinking" not in can:
-        raise CapabilityError(f'"{request.model}" does not support thinking')
-    if request.format is not None:
-        raise NotSupportedError("format: this version of Corral has no structured output yet; send the request without format")
-    if request.logprobs or request.top_logprobs:
-        raise NotSupportedError("logprobs: this version of Corral does not report them yet; send the request without logprobs")
-
-
-def _refuse_images(name: str, can: list[str]) -> None:
-    if "vision" not in can:
-        raise CapabilityError(f'"{name}" does not support vision')
-    raise NotSupportedError("images: this version of Corral does not read images yet; send the request without images")
+def _template_chars(model: Model) -> int:
+    """How long the text is that the model's template is compiled from."""
+    return len(model.template or model.gguf.chat_template or "")

@@ -1,13 +1,13 @@
 """A model's settings as text for people: the Modelfile that would make it again, and the list of its parameters.
 
-Source: ollama@v0.32 server/images.go, Model.String; parser/parser.go, quote.
+Source: ollama@v0.32 server/images.go, Model.String.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from corral.store import Model
+from corral.store import PARAMETER_NAME, Instruction, Model
 
 BARE_TEMPLATE: Final = "{{ .Prompt }}"  # what a model without a Go template layer is said to have
 _NAME_WIDTH: Final = 30
@@ -21,16 +21,40 @@ def modelfile_text(model: Model, *, template: str | None, system: str, parameter
         "# To build a new Modelfile based on this, replace FROM with:\n"
         f"# FROM {name}\n\n"
     )
-    lines = [f"FROM {model.model_path}"]
-    lines += [f"ADAPTER {path}" for path in model.adapter_paths]
-    lines += [f"FROM {path}" for path in model.projector_paths]
-    lines.append(f"TEMPLATE {_quoted(BARE_TEMPLATE if template is None else template)}")
-    if system:
-        lines.append(f"SYSTEM {_quoted(system)}")
-    lines += [f"PARAMETER {key} {_quoted(_bare(value))}" for key, value in _single(parameters)]
-    lines += [f"LICENSE {_quoted(text)}" for text in model.licenses]
-    lines += [f"MESSAGE {message.role} {_quoted(message.content)}" for message in model.messages]
+    lines = [
+        *map(str, _files(model)),
+        *map(str, _behaviour(model, BARE_TEMPLATE if template is None else template, system)),
+        *(_parameter_line(key, value) for key, value in _single(parameters)),
+        *(str(Instruction("license", text)) for text in model.licenses),
+        *(str(Instruction("message", message.content, message.role)) for message in model.messages),
+    ]
     return head + "".join(f"{line}\n" for line in lines)
+
+
+def _files(model: Model) -> Iterator[Instruction]:
+    yield Instruction("from", str(model.model_path))
+    yield from (Instruction("adapter", str(path)) for path in model.adapter_paths)
+    yield from (Instruction("from", str(path)) for path in model.projector_paths)
+    yield from (Instruction("draft", str(path)) for path in model.draft_paths)
+
+
+def _behaviour(model: Model, template: str, system: str) -> Iterator[Instruction]:
+    config = model.config
+    yield Instruction("template", template)
+    if system:
+        yield Instruction("system", system)
+    if config.renderer:
+        yield Instruction("renderer", config.renderer)
+    if config.parser:
+        yield Instruction("parser", config.parser)
+    if config.requires:
+        yield Instruction("requires", config.requires)
+
+
+def _parameter_line(key: str, value: Any) -> str:
+    if not PARAMETER_NAME.fullmatch(key):
+        return f"# a Modelfile has no way to say this parameter: {json.dumps({key: value})}"
+    return str(Instruction("parameter", _bare(value), key))
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
@@ -54,10 +78,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)
-
-
-def _quoted(text: str) -> str:
-    """As a Modelfile needs it: in quotes where it has several lines, or white space at its ends."""
-    if "\n" not in text and text == text.strip(" "):
-        return text
-    return f'"""{text}"""' if '"' in text else f'"{text}"'

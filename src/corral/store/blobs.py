@@ -3,24 +3,23 @@
 A blob comes into being by a rename, once all of it is on disk and its digest is the right one. Two writers of one digest do
 not meet: each has a file of its own, and the last rename wins over an equal file. A writer that ends in any other way removes
 its file; one that is killed leaves a `.tmp-` file, which nothing takes for a blob or for a download to go on with, and which
-`sweep` removes when it is old.
+a sweep removes when it is old.
 """
 
 import errno
 import hashlib
 import os
+import stat
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from corral.core.errors import BadRequestError, StoreError
 from corral.store.files import make_folder, settle, store_errors, temporary_file
-from corral.store.layout import TEMPORARY_PREFIX, Layout, digest_hex, digest_of
+from corral.store.layout import Layout, digest_hex, digest_of
 
 COPY_BYTES: Final = 1 << 20
-_STALE_S: Final = 3600.0
 
 
 class BlobWriter:
@@ -50,11 +49,16 @@ class BlobWriter:
             while view:
                 view = view[os.write(fd, view) :]
 
+    @property
+    def digest(self) -> str:
+        """Of what was written so far."""
+        return digest_of(self._hash.hexdigest())
+
     def commit(self) -> str:
         """Makes the blob and gives its digest. Raises BadRequestError where it is not the expected one, StoreError."""
         with self._lock:
             self._check()
-            digest = digest_of(self._hash.hexdigest())
+            digest = self.digest
             if self._expected not in (None, digest):
                 raise BadRequestError(f'digest mismatch, expected "{self._expected}", got "{digest}"')
             path = self._layout.blob(digest)
@@ -104,6 +108,20 @@ class Blobs:
         path = self._layout.blob(digest)
         return path if path.is_file() else None
 
+    def is_edited(self, digest: str) -> bool:
+        """Whether the blob is a hard link to a file that was written after the link was made, as far as its times tell."""
+        try:
+            found = self._layout.blob(digest).stat()
+        except OSError:
+            return False
+        return found.st_nlink > 1 and found.st_mtime_ns >= found.st_ctime_ns
+
+    def refresh(self, digest: str) -> None:
+        """Makes the blob young for a sweep, which looks at when anything of it was changed; its own time stays."""
+        path = self._layout.blob(digest)
+        with suppress(OSError):  # another user's file, or just removed
+            path.chmod(stat.S_IMODE(path.stat().st_mode))
+
     def put(self, data: bytes) -> tuple[str, bool]:
         """Keeps a small blob; gives its digest and whether it is new."""
         digest = digest_of(hashlib.sha256(data).hexdigest())
@@ -138,11 +156,3 @@ class Blobs:
         path = self._layout.blob(digest)
         with store_errors(path):
             path.unlink(missing_ok=True)
-
-    def sweep(self, older_than_s: float = _STALE_S) -> None:
-        """Removes the files of writers that were killed."""
-        before = time.time() - older_than_s
-        for path in self._layout.blobs.glob(f"{TEMPORARY_PREFIX}*"):
-            with suppress(OSError):  # its writer has removed it, or it is another user's
-                if path.stat().st_mtime < before:
-                    path.unlink()

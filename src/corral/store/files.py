@@ -1,7 +1,9 @@
 """Writing files so that they are there whole or not at all, and saying clearly when the disk does not want to."""
 
 import errno
+import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,13 +29,25 @@ class FileStamp:
         return cls(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
+def read_bounded(path: Path, limit_bytes: int) -> bytes:
+    """All of a regular file. Raises OSError, also for what is no regular file and for one beyond the limit."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not keep us waiting
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if found.st_size > limit_bytes:
+            raise OSError(errno.EFBIG, f"it has {found.st_size} bytes, and {limit_bytes} are read at most", str(path))
+        return file.read(limit_bytes)
+
+
 @contextmanager
-def store_errors(path: Path) -> Iterator[None]:
+def store_errors(path: Path, what: str = "write") -> Iterator[None]:
     """Turns what the operating system says about `path` into a StoreError."""
     try:
         yield
     except OSError as exc:
-        raise StoreError(f"cannot write {path}: {_reason(exc)}") from exc
+        raise StoreError(f"cannot {what} {path}: {_reason(exc)}") from exc
 
 
 def _reason(exc: OSError) -> str:
@@ -55,9 +69,14 @@ def make_folder(folder: Path) -> None:
 
 
 def temporary_file(folder: Path) -> tuple[int, Path]:
-    """A new file, open for reading and writing, under a name that nothing in a store has."""
+    """A new file, open for reading and writing, under a name that nothing in a store has.
+
+    It is locked while it is open, so that a sweep can tell a writer that is slow from one that was killed.
+    """
     make_folder(folder)
     fd, path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
+    with suppress(OSError):  # a file system without locks: there its age alone tells
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.fchmod(fd, 0o644)
     return fd, Path(path)
 

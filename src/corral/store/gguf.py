@@ -12,15 +12,22 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from corral.core.errors import CorralError
-from corral.store.gguf_types import ARRAY, FLOAT32, SCALARS, STRING, TENSOR_TYPES
+from corral.store.gguf_infill import INFILL_KEYS, infill_texts
+from corral.store.gguf_types import ARRAY, BLOCKS, FLOAT32, SCALARS, STRING, TENSOR_TYPES
 
 MAGIC: Final = b"GGUF"
 _WINDOW_BYTES: Final = 1 << 20
 _MAX_KEYS: Final = 1 << 16
 _MAX_TENSORS: Final = 1 << 18
 _MAX_TEXT_BYTES: Final = 16 << 20
+_MAX_NAME_BYTES: Final = 1 << 16  # of a key, or of a tensor's name
+_MAX_HEADER_BYTES: Final = 128 << 20  # five times the largest there is; bounds what reading one costs
+_MAX_VALUES: Final = 1 << 53  # of all tensors together: what every reader of JSON can hold
+_MAX_VOCABULARY_BYTES: Final = 64 << 20  # that are searched; ten times the largest there is
 _MAX_DIMENSIONS: Final = 4
 _SMALL_ARRAY: Final = 512  # longer ones are kept as their length, unless asked for
+_LARGE_ARRAY: Final = 1 << 22  # longer ones in any case
+_MAX_TEXTS: Final = 1 << 23  # of one array: thirty times the largest vocabulary
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
@@ -44,14 +51,24 @@ class Tensor:
     type_name: str
     shape: tuple[int, ...]  # fastest dimension first, as the file has it
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its weights; 0 where its type is not known here."""
+        block = BLOCKS.get(self.type_name)
+        return data_bytes(self.name, self.shape, *block) if block else 0
+
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a file says before its weights. `special_tokens` has the texts of the token ids that metadata names."""
+    """What a file says before its weights. `special_tokens` has the texts of the token ids that metadata names.
+
+    `infill_tokens` are those that stand before a prefix, before a suffix, and before what goes between them.
+    """
 
     metadata: Mapping[str, Any]
     tensors: tuple[Tensor, ...]
     special_tokens: Mapping[int, str]
+    infill_tokens: tuple[str, str, str] | None = None
 
     @property
     def parameter_count(self) -> int:
@@ -67,20 +84,21 @@ class GgufHeader:
 def read_header(path: Path, *, with_arrays: bool = False) -> GgufHeader:
     """Reads the header, with `with_arrays` long arrays too. Raises GgufError for a bad file, OSError for an unreadable one."""
     with path.open("rb") as file:
-        return _Reader(file, path.stat().st_size, with_arrays=with_arrays).header()
+        return Reader(file, path.stat().st_size, with_arrays=with_arrays).header()
 
 
-class _Reader:
+class Reader:
     """A window that moves over the file. `_at` is the next byte within it."""
 
     def __init__(self, file: BinaryIO, size_bytes: int, *, with_arrays: bool) -> None:
         self._file = file
         self._size = size_bytes
-        self._limit = None if with_arrays else _SMALL_ARRAY
+        self._limit = _LARGE_ARRAY if with_arrays else _SMALL_ARRAY
         self._start = 0
         self._at = 0
         self._window = file.read(_WINDOW_BYTES)
         self._token_texts: tuple[int, int] | None = None  # where the vocabulary's texts begin in the file, and how many
+        self._token_texts_end = 0
 
     def header(self) -> GgufHeader:
         self._check_magic()
@@ -89,11 +107,16 @@ class _Reader:
             raise GgufError(f"damaged GGUF: it claims {key_count} keys and {tensor_count} tensors")
         metadata: dict[str, Any] = {}
         for _ in range(key_count):
-            key = self._text()
+            key = self._text(_MAX_NAME_BYTES)
             metadata[key] = self._value(key)
         tensors, ends = self._tensors(tensor_count)
         self._check_data(metadata, ends)
-        return GgufHeader(metadata, tensors, self._special_tokens(metadata))
+        special_tokens = self._special_tokens(metadata)
+        infill_tokens = infill_texts(self._vocabulary(), metadata, special_tokens)
+        header = GgufHeader(metadata, tensors, special_tokens, infill_tokens)
+        if header.parameter_count > _MAX_VALUES:  # of a type that is not known here; any other lies inside the file
+            raise GgufError(f"damaged GGUF: its tensors claim {float(header.parameter_count):.0e} values")
+        return header
 
     def _check_magic(self) -> None:
         magic = self._window[:4]
@@ -111,6 +134,8 @@ class _Reader:
         if self._at + size_bytes <= len(self._window):
             return
         start = self._start + self._at
+        if start > _MAX_HEADER_BYTES:
+            raise GgufError(f"damaged GGUF: its header goes on after {_MAX_HEADER_BYTES} bytes")
         if start + size_bytes > self._size:
             raise GgufError(f"truncated GGUF: its {self._size} bytes end inside the header")
         self._file.seek(start)
@@ -125,9 +150,9 @@ class _Reader:
         self._at += size_bytes
         return value
 
-    def _text(self) -> str:
+    def _text(self, most_bytes: int = _MAX_TEXT_BYTES) -> str:
         length = self._scalar("<Q", 8)
-        if length > _MAX_TEXT_BYTES:
+        if length > most_bytes:
             raise GgufError(f"damaged GGUF: it claims a text of {length} bytes")
         self._need(length)
         text = self._window[self._at : self._at + length].decode("utf-8", "replace")
@@ -139,22 +164,27 @@ class _Reader:
         if kind == STRING:
             return self._text()
         if kind == ARRAY:
-            return self._array(key)
+            items = self._array(key)
+            if key == "tokenizer.ggml.tokens":
+                self._token_texts_end = self._start + self._at
+            return items
         if kind not in SCALARS:
-            raise GgufError(f"damaged GGUF: {key!r} has the unknown type {kind}")
+            raise GgufError(f"damaged GGUF: {_cut(key)!r} has the unknown type {kind}")
         value = self._scalar(*SCALARS[kind])
         return shortest(value) if kind == FLOAT32 else value
 
     def _array(self, key: str) -> Any:
         kind, length = self._scalar("<I", 4), self._scalar("<Q", 8)
         if kind != STRING and kind not in SCALARS:
-            raise GgufError(f"damaged GGUF: {key!r} is an array of the unknown type {kind}")
+            raise GgufError(f"damaged GGUF: {_cut(key)!r} is an array of the unknown type {kind}")
         item_bytes = 8 if kind == STRING else SCALARS[kind][1]
         if length * item_bytes > self._size - self._start - self._at:
-            raise GgufError(f"truncated GGUF: {key!r} has {length} items, more than are left in the file")
+            raise GgufError(f"truncated GGUF: {_cut(key)!r} has {length} items, more than are left in the file")
+        if kind == STRING and length > _MAX_TEXTS:
+            raise GgufError(f"damaged GGUF: {_cut(key)!r} claims {length} texts")
         if key == "tokenizer.ggml.tokens" and kind == STRING:
             self._token_texts = (self._start + self._at, length)
-        if self._limit is not None and length > self._limit:
+        if length > self._limit:
             self._skip(kind, length)
             return LongArray(length)
         if kind == STRING:
@@ -189,15 +219,15 @@ class _Reader:
         tensors: list[Tensor] = []
         ends: list[tuple[str, int]] = []
         for _ in range(count):
-            name = self._text()
+            name = self._text(_MAX_NAME_BYTES)
             dimensions = self._scalar("<I", 4)
             if dimensions > _MAX_DIMENSIONS:
-                raise GgufError(f"damaged GGUF: tensor {name!r} has {dimensions} dimensions")
+                raise GgufError(f"damaged GGUF: tensor {_cut(name)!r} has {dimensions} dimensions")
             shape = tuple(self._scalar("<Q", 8) for _ in range(dimensions))
             kind, offset = self._scalar("<I", 4), self._scalar("<Q", 8)
             if kind in TENSOR_TYPES:
                 type_name, block_values, block_bytes = TENSOR_TYPES[kind]
-                ends.append((name, offset + _data_bytes(name, shape, block_values, block_bytes)))
+                ends.append((name, offset + data_bytes(name, shape, block_values, block_bytes)))
             else:
                 type_name = f"TYPE_{kind}"  # newer than this table; the engine may know it
                 ends.append((name, offset))
@@ -209,19 +239,19 @@ class _Reader:
             return
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
-            raise GgufError(f"damaged GGUF: its alignment is {alignment!r}")
+            raise GgufError(f"damaged GGUF: its alignment is {str(alignment)[:80]!r}")
         start = -(-(self._start + self._at) // alignment) * alignment
         name, end = max(ends, key=lambda item: item[1])
         if start + end > self._size:
-            raise GgufError(f"truncated GGUF: tensor {name!r} ends at byte {start + end}, the file at {self._size}")
+            raise GgufError(f"truncated GGUF: tensor {_cut(name)!r} ends at byte {start + end}, the file at {self._size}")
 
     def _special_tokens(self, metadata: Mapping[str, Any]) -> dict[int, str]:
         """The texts of the tokens that a chat template may want. Reads the vocabulary again, up to the last of them."""
         if self._token_texts is None:
             return {}
         start, count = self._token_texts
-        ids = {metadata.get(f"tokenizer.ggml.{which}_token_id") for which in ("bos", "eos")}
-        wanted = sorted(token for token in ids if isinstance(token, int) and 0 <= token < count)
+        ids = (metadata.get(f"tokenizer.ggml.{which}_token_id") for which in ("bos", "eos", *INFILL_KEYS))
+        wanted = sorted({token for token in ids if isinstance(token, int) and 0 <= token < count})
         found: dict[int, str] = {}
         self._file.seek(start)
         self._window, self._start, self._at, done = b"", start, 0, 0
@@ -230,13 +260,26 @@ class _Reader:
             found[token], done = self._text(), token + 1
         return found
 
+    def _vocabulary(self) -> bytes:
+        """The array of the tokens' texts, byte for byte: some megabytes, to be looked at and let go."""
+        if self._token_texts is None:
+            return b""
+        start, _ = self._token_texts
+        self._file.seek(start)
+        return self._file.read(min(self._token_texts_end - start, _MAX_VOCABULARY_BYTES))
 
-def _data_bytes(name: str, shape: tuple[int, ...], block_values: int, block_bytes: int) -> int:
+
+def _cut(name: str) -> str:
+    """A name for an error's text."""
+    return name if len(name) <= 80 else f"{name[:80]}…"
+
+
+def data_bytes(name: str, shape: tuple[int, ...], block_values: int, block_bytes: int) -> int:
     values = 1
     for size in shape:
         values *= size
     if shape and shape[0] % block_values:
-        raise GgufError(f"damaged GGUF: tensor {name!r} has rows of {shape[0]} values, not a multiple of {block_values}")
+        raise GgufError(f"damaged GGUF: tensor {_cut(name)!r} has rows of {shape[0]} values, not a multiple of {block_values}")
     return values // block_values * block_bytes
 
 

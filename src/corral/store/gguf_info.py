@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from corral.store.gguf import GgufHeader, read_header
+from corral.store.gguf import GgufHeader, LongArray, read_header
 from corral.store.gguf_types import FILE_TYPES
 
 _BILLION: Final = 1_000_000_000
@@ -23,6 +23,7 @@ class GgufInfo:
     parameter_count: int
     bos_token: str
     eos_token: str
+    infill_tokens: tuple[str, str, str] | None = None  # before a prefix, before a suffix, before what goes between them
 
     @classmethod
     def of(cls, header: GgufHeader) -> "GgufInfo":
@@ -30,7 +31,8 @@ class GgufInfo:
         architecture = metadata.get("general.architecture")
 
         def token(which: str) -> str:
-            return header.special_tokens.get(metadata.get(f"tokenizer.ggml.{which}_token_id", -1), "")
+            number = metadata.get(f"tokenizer.ggml.{which}_token_id")
+            return header.special_tokens.get(number, "") if isinstance(number, int) else ""
 
         return cls(
             architecture=architecture if isinstance(architecture, str) else "",
@@ -38,6 +40,7 @@ class GgufInfo:
             parameter_count=header.parameter_count,
             bos_token=token("bos"),
             eos_token=token("eos"),
+            infill_tokens=header.infill_tokens,
         )
 
     def number(self, key: str) -> int:
@@ -69,6 +72,14 @@ class GgufInfo:
         return self.number("block_count")
 
     @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the file has."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        if isinstance(tokens, LongArray):
+            return tokens.length
+        return len(tokens) if isinstance(tokens, list) else 0
+
+    @property
     def head_count(self) -> int:
         return self.number("attention.head_count")
 
@@ -91,6 +102,12 @@ class GgufInfo:
     @property
     def sliding_window(self) -> int:
         return self.number("attention.sliding_window")
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer puts a BOS before every text. Without a word in the file, the old kind of tokenizer does."""
+        metadata = self.metadata
+        return bool(metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.model") == "llama"))
 
     @property
     def pooling_type(self) -> int | None:

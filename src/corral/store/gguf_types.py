@@ -64,8 +64,12 @@ TENSOR_TYPES: Final = MappingProxyType(
         39: ("MXFP4", 32, 17),
         40: ("NVFP4", 64, 36),
         41: ("Q1_0", 128, 18),
+        42: ("Q2_0", 64, 18),
     }
 )
+
+# tensor type's name -> values in a block, bytes of a block
+BLOCKS: Final = MappingProxyType({name: (values, size_bytes) for name, values, size_bytes in TENSOR_TYPES.values()})
 
 # general.file_type -> what people call it
 FILE_TYPES: Final = MappingProxyType(
@@ -105,6 +109,7 @@ FILE_TYPES: Final = MappingProxyType(
         38: "MXFP4",
         39: "NVFP4",
         40: "Q1_0",
+        41: "Q2_0",
     }
 )
 UNQUANTIZED: Final = frozenset({"F32", "F16", "BF16"})

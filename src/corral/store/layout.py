@@ -2,6 +2,8 @@
 
     manifests/HOST/NAMESPACE/MODEL/TAG      one JSON line that lists a model's layers
     blobs/sha256-HEX                        a layer or a config, named by what it holds
+    blobs/sha256-HEX-partial                a blob that is being fetched; a later pull goes on with it
+    blobs/sha256-HEX-partial-N              what is in it so far
     blobs/.tmp-…                            a file that is being written; whoever writes it removes it
 Source: ollama@v0.32 manifest/paths.go.
 """
@@ -51,3 +53,7 @@ class Layout:
     def blob(self, digest: str) -> Path:
         """Raises BadRequestError where `digest` is none."""
         return self.blobs / f"sha256-{digest_hex(digest)}"
+
+    def partial(self, digest: str) -> Path:
+        """Where a blob lies while it is fetched. Raises BadRequestError where `digest` is none."""
+        return self.blobs / f"{self.blob(digest).name}-partial"

@@ -1,8 +1,10 @@
 """Reading and writing manifests: one line of JSON a model, written whole or not at all.
 
-Names are matched without regard to case; the spelling that is on disk wins.
+Names are matched without regard to case; the spelling that is on disk wins. What lies there may have been written by anybody:
+a manifest is believed once its form, its digests and its sizes have been looked at, and one that is too long is not read.
 """
 
+import errno
 import hashlib
 import re
 from collections.abc import Iterator
@@ -12,13 +14,16 @@ from typing import Final
 
 import msgspec
 
-from corral.core.errors import ModelCorruptError
-from corral.store.files import FileStamp, write_atomically
+from corral.core.errors import BadRequestError, ModelCorruptError
+from corral.store.files import FileStamp, read_bounded, write_atomically
 from corral.store.layout import Layout
 from corral.store.names import ModelName
 from corral.wire.registry import Descriptor, Manifest
 
 _CACHED: Final = 512
+_MAX_BYTES: Final = 16 << 20  # a manifest of ten thousand layers has two million
+_MAX_SIZE: Final = 1 << 53  # of a layer: what every reader of JSON can hold
+_MAX_PART_BYTES: Final = 255  # of a file's name, on all common file systems
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -30,6 +35,7 @@ class StoredManifest:
     manifest: Manifest
     digest: str  # 64 hex digits of the file's bytes
     modified_ns: int
+    text: bytes = b""  # the file's bytes
 
     @property
     def blobs(self) -> Iterator[Descriptor]:
@@ -60,12 +66,18 @@ class Manifests:
             other = self.spelling(name)
             return self.read(other) if other else None
         except OSError as exc:
+            if exc.errno == errno.ENAMETOOLONG:
+                return None
             raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
         stored = _stored(name, path, stamp.modified_ns)
         if len(self._read) >= _CACHED:
             self._read.clear()
         self._read[name] = (stamp, stored)
         return stored
+
+    def forget(self) -> None:
+        """What is read next is read from disk, whatever the time of a file says."""
+        self._read.clear()
 
     def known(self, name: ModelName) -> StoredManifest | None:
         """The manifest of the very name, where it has been read and its file has not changed since; nothing is read here."""
@@ -89,8 +101,10 @@ class Manifests:
         return [name for path in paths if (name := self._name_at(path.relative_to(root).parts))]
 
     def write(self, name: ModelName, manifest: Manifest | bytes) -> ModelName:
-        """Writes it and gives the name as it is spelled on disk. Raises StoreError where it cannot be written."""
+        """Writes it and gives the name as it is spelled on disk. Raises StoreError, BadRequestError for a name too long."""
         spelled = self.spelling(name) or name
+        if any(len(part.encode()) > _MAX_PART_BYTES for part in spelled.parts):
+            raise BadRequestError(f"model name {name.short[:80]!r}… is too long to be a file's name; shorten it")
         text = manifest if isinstance(manifest, bytes) else msgspec.json.encode(manifest)
         write_atomically(self._layout.manifest(spelled), text)
         self._read.pop(spelled, None)  # a file's time is too coarse to tell two writes in a row apart
@@ -132,13 +146,22 @@ def _same(folder: Path, name: str) -> list[str]:
 
 
 def _stored(name: ModelName, path: Path, modified_ns: int) -> StoredManifest:
+    def damaged(why: object) -> ModelCorruptError:
+        return ModelCorruptError(f"model {name.short!r} has a damaged manifest: {path}: {why}; pull or create it again")
+
     try:
-        text = path.read_bytes()
+        text = read_bounded(path, _MAX_BYTES)
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (OSError, msgspec.DecodeError) as exc:
-        raise ModelCorruptError(f"model {name.short!r} has a damaged manifest: {path}: {exc}; pull or create it again") from exc
-    stored = StoredManifest(name, manifest, hashlib.sha256(text).hexdigest(), modified_ns)
+    except OSError as exc:
+        raise damaged(exc.strerror) from exc
+    except msgspec.DecodeError as exc:
+        raise damaged(exc) from exc
+    except RecursionError as exc:
+        raise damaged("it is nested too deeply") from exc
+    stored = StoredManifest(name, manifest, hashlib.sha256(text).hexdigest(), modified_ns, text)
     for blob in stored.blobs:
-        if not _DIGEST.fullmatch(blob.digest) or blob.size < 0:
-            raise ModelCorruptError(f"model {name.short!r} has a damaged manifest: {path}: digest {blob.digest!r}")
+        if not _DIGEST.fullmatch(blob.digest):
+            raise damaged(f"digest {blob.digest[:80]!r}")
+        if not 0 <= blob.size < _MAX_SIZE:
+            raise damaged(f"a size of {str(blob.size)[:30]} bytes")
     return stored

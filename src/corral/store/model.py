@@ -16,6 +16,7 @@ _LAYER: Final = "application/vnd.ollama.image."
 MODEL_LAYER: Final = _LAYER + "model"
 PROJECTOR_LAYER: Final = _LAYER + "projector"
 ADAPTER_LAYER: Final = _LAYER + "adapter"
+DRAFT_LAYER: Final = _LAYER + "draft"
 TEMPLATE_LAYER: Final = _LAYER + "template"
 SYSTEM_LAYER: Final = _LAYER + "system"
 PARAMS_LAYER: Final = _LAYER + "params"
@@ -41,6 +42,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     remote_host: str = ""
     remote_model: str = ""
     capabilities: tuple[str, ...] | None = None
+    context_length: int = 0
+    embedding_length: int = 0
+    base_name: str = ""
     architecture: str = ""
     os: str = ""
 
@@ -68,6 +72,7 @@ class Model:
     messages: tuple[Message, ...]
     licenses: tuple[str, ...]
     gguf: GgufInfo
+    draft_paths: tuple[Path, ...] = ()
     parent: str = ""  # the model it was made from, as `ModelName.short` has it
 
 
@@ -75,7 +80,7 @@ def decode_config(data: bytes, name: ModelName) -> ModelConfig:
     """Raises ModelCorruptError for bytes that are no config, NotSupportedError for a model that is only in a cloud."""
     try:
         config = msgspec.json.decode(data, type=ModelConfig)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ModelCorruptError(f"model {name.short!r} has a damaged config: {exc}; pull or create it again") from exc
     if config.remote_host or config.remote_model:
         raise NotSupportedError(
@@ -87,14 +92,14 @@ def decode_config(data: bytes, name: ModelName) -> ModelConfig:
 def decode_parameters(data: bytes, name: ModelName) -> dict[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ModelCorruptError(f"model {name.short!r} has damaged parameters: {exc}; create it again") from exc
 
 
 def decode_messages(data: bytes, name: ModelName) -> tuple[Message, ...]:
     try:
         stored = msgspec.json.decode(data, type=list[_StoredMessage])
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ModelCorruptError(f"model {name.short!r} has damaged messages: {exc}; create it again") from exc
     return tuple(Message(role=message.role, content=message.content) for message in stored)
 

@@ -80,6 +80,11 @@ class ModelName:
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
 
     @property
+    def is_cloud(self) -> bool:
+        """Whether it is Ollama's way to name a model that runs in its cloud: `gpt-oss:cloud`, `gpt-oss:120b-cloud`."""
+        return self.tag.lower() == "cloud" or self.tag.lower().endswith("-cloud")
+
+    @property
     def key(self) -> tuple[str, str, str, str]:
         """What is the same for two names that differ in case or scheme only."""
         return self.host.lower(), self.namespace.lower(), self.model.lower(), self.tag.lower()

@@ -5,9 +5,9 @@ a newer file. A model that is damaged stands in nobody's way: it is an error to 
 """
 
 import logging
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,32 +16,24 @@ from typing import Final
 import msgspec
 
 from corral.core.errors import BadRequestError, CorralError, ModelCorruptError, ModelNotFoundError, StoreError
-from corral.store.blobs import Blobs, BlobWriter
+from corral.store.blobs import BlobWriter
+from corral.store.care import YOUNG_S, Sweep, survey
 from corral.store.files import FileStamp, make_folder, store_errors
-from corral.store.gguf import GgufError
-from corral.store.gguf_info import GgufInfo, read_info
-from corral.store.layout import Layout, digest_hex, digest_of
-from corral.store.manifests import Manifests, StoredManifest
-from corral.store.model import (
-    ADAPTER_LAYER,
-    LICENSE_LAYER,
-    MESSAGES_LAYER,
-    MODEL_LAYER,
-    PARAMS_LAYER,
-    PROJECTOR_LAYER,
-    SYSTEM_LAYER,
-    TEMPLATE_LAYER,
-    Model,
-    decode_config,
-    decode_messages,
-    decode_parameters,
-)
+from corral.store.gguf_info import GgufInfo
+from corral.store.layout import digest_hex, digest_of
+from corral.store.loading import Loader, info
+from corral.store.local_file import LocalFile
+from corral.store.lock import StoreLock
+from corral.store.manifests import StoredManifest
+from corral.store.model import MODEL_LAYER, Model
 from corral.store.names import ModelName
+from corral.store.roots import Root
+from corral.wire.care import Pruned, StoreUse
 from corral.wire.registry import Descriptor, Manifest
 
 log: Final = logging.getLogger(__name__)
 _CACHED_MODELS: Final = 512
-_MAX_TEXT_BYTES: Final = 16 << 20
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +50,11 @@ class Listing:
     damaged: list[Damaged]
 
 
-class _Root:
-    """One store's folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.layout = Layout(path)
-        self.manifests = Manifests(self.layout)
-        self.blobs = Blobs(self.layout)
-        self._is_reported = False
-
-    def is_readable(self) -> bool:
-        """False, and once a line in the log, where this user may not look into it."""
-        try:
-            for folder in (self.layout.manifests, self.layout.blobs):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    os.scandir(folder).close()
-        except OSError as exc:
-            if not self._is_reported:
-                self._is_reported = True
-                log.warning("models passed over", extra={"store": str(self.layout.root), "error": exc.strerror})
-            return False
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Known:
     """A model that was read, and what it was read from."""
 
-    root: _Root
+    root: Root
     stored: StoredManifest
     file: FileStamp
     model: Model
@@ -105,10 +74,11 @@ class Store:
     the first of `extra_roots`.
     """
 
-    def __init__(self, root: Path, extra_roots: Sequence[Path] = ()) -> None:
-        self._own = _Root(root)
-        self._roots = (self._own, *(_Root(path) for path in extra_roots))
-        self._changing = threading.Lock()  # no blob is removed while a manifest that may need it is written
+    def __init__(self, root: Path, extra_roots: Sequence[Path] = (), *, clock: Callable[[], float] = time.time) -> None:
+        self._own = Root(root)
+        self._roots = (self._own, *(Root(path) for path in extra_roots))
+        self._lock = StoreLock(root)  # no blob is removed while a manifest that may need it is written
+        self._clock = clock
         self._models: dict[ModelName, _Known] = {}
 
     @property
@@ -117,11 +87,20 @@ class Store:
 
     def get(self, name: ModelName) -> Model:
         """The model of this name, in whatever case. Raises ModelNotFoundError, ModelCorruptError."""
-        root, stored = self._find(name)
+        for _ in range(_TRIES - 1):
+            root, stored = self._find(name)
+            try:
+                return self._loaded(root, stored)
+            except ModelCorruptError:
+                if root.manifests.read(stored.name) == stored:
+                    raise
+        return self._loaded(*self._find(name))  # another server was quicker, and again
+
+    def _loaded(self, root: Root, stored: StoredManifest) -> Model:
         known = self._models.get(stored.name)
         if known and known.stored == stored and known.is_file_same:
             return known.model
-        model, file = self._load(stored)
+        model, file = Loader(self.blob_path, stored).model()
         if len(self._models) >= _CACHED_MODELS:
             self._models.clear()
         self._models[stored.name] = _Known(root, stored, file, model)
@@ -163,14 +142,14 @@ class Store:
         Raises ModelNotFoundError, BadRequestError for a model of a store that is only read, StoreError. A damaged model can be
         deleted.
         """
-        with self._changing:
+        with self._lock.held():
             spelled = self._spelled(name)
-            blobs = self._blobs_of(spelled)
+            blobs = self._own.digests(spelled)
             try:
                 self._own.manifests.remove(spelled)
             except OSError as exc:
                 raise StoreError(f"cannot remove model {spelled.short!r}: {exc.strerror}") from exc
-            self._remove_unused(blobs)
+            self._own.remove_unused(blobs)
         self._models.pop(spelled, None)
 
     def has_blob(self, digest: str) -> bool:
@@ -185,11 +164,15 @@ class Store:
 
     def is_used(self, digest: str) -> bool:
         """Whether a model of our own store has this blob."""
-        return digest in self._used()[0]
+        return digest in self._own.used()[0]
 
     def start_blob(self, expected: str | None = None) -> BlobWriter:
         """A writer for one blob; `expected` is the digest it must have. Raises BadRequestError, StoreError."""
         return BlobWriter(self._own.layout, expected)
+
+    def partial_path(self, digest: str) -> Path:
+        """Where a blob grows while it is fetched. Raises BadRequestError where `digest` is none."""
+        return self._own.layout.partial(digest)
 
     def put_blob(self, data: bytes, media_type: str) -> tuple[Descriptor, bool]:
         """Keeps a small blob; gives its layer and whether it is new. Raises StoreError."""
@@ -225,29 +208,84 @@ class Store:
         Raises StoreError, also where a layer is missing: then nothing is written.
         """
         layers = _decoded(manifest)
-        with self._changing:
+        with self._lock.held():
             return self._written(name, manifest, layers)
 
     def replace(self, name: ModelName, manifest: Manifest | bytes, *, prune: bool) -> set[str]:
         """The same; with `prune`, blobs that only the model before it had are removed. Gives their digests."""
         layers = _decoded(manifest)
-        with self._changing:
-            before = self._blobs_of(name)
+        with self._lock.held():
+            before = self._own.digests(name)
             self._written(name, manifest, layers)
-            return self._remove_unused(before) if prune else set()
+            return self._own.remove_unused(before) if prune else set()
 
-    def sweep(self) -> None:
-        """Removes what writers that were killed have left behind."""
-        self._own.blobs.sweep()
+    def copy(self, source: ModelName, destination: ModelName, *, prune: bool) -> ModelName:
+        """Gives a model a second name, its manifest byte for byte; gives that name as the store spells it.
+
+        With `prune`, blobs that only a model which had this name before it had are removed. Layers of a store that is only
+        read are linked into ours. Raises ModelNotFoundError, ModelCorruptError, StoreError.
+        """
+        stored = self.manifest(source)
+        for blob in stored.blobs:
+            self.adopt(blob.digest)
+        with self._lock.held():
+            before = self._own.digests(destination)
+            spelled = self._written(destination, stored.text, stored.manifest)
+            if prune:
+                self._own.remove_unused(before)
+            return spelled
+
+    def usage(self) -> StoreUse:
+        """What is in our own store, and who needs it. Raises StoreError."""
+        return survey(self._own, self.blob_path, self._clock())
+
+    def prune(self, *, dry_run: bool = False, partials: bool = False, older_than_s: float = YOUNG_S) -> Pruned:
+        """Removes what nobody needs from our own store; with `dry_run` says what it would remove.
+
+        That is blobs that no model names and files of writers that were killed, if they are older than that; with `partials`
+        also what interrupted downloads left to go on with. Raises StoreError.
+        """
+        sweep = Sweep(partials=partials, dry_run=dry_run, older_than_s=older_than_s)
+        if not self.root.is_dir():
+            return Pruned()
+        with self._lock.held():
+            return sweep.run(self._own, self._clock())
+
+    def sweep(self, *, noprune: bool = False) -> None:
+        """What a server begins with: removes what writers that were killed have left behind, and blobs that nobody needs.
+
+        With `noprune` the blobs are kept. Downloads that can be gone on with always are.
+        """
+        if not self.root.is_dir():
+            return
+        with self._lock.held():
+            pruned = Sweep(blobs=not noprune).run(self._own, self._clock())
+        if pruned.removed:
+            size_bytes = sum(item.size_bytes for item in pruned.removed)
+            log.info("store swept", extra={"files": len(pruned.removed), "bytes": size_bytes})
+
+    def take_file(self, path: Path, digest: str, stop: threading.Event) -> None:
+        """Makes a GGUF of this machine a blob, without a copy where that is possible; `stop` gives it up.
+
+        Raises LocalFileError where it is not taken, BadRequestError where `digest` is none, StoreError.
+        """
+        with store_errors(self._own.layout.blobs):
+            make_folder(self._own.layout.blobs)
+        LocalFile(path, digest, stop).take(self._own.layout)
+
+    def keep_blob(self, digest: str) -> bool:
+        """Whether the blob is there, for somebody who is about to use it: no sweep takes it within the next hour.
+
+        Raises BadRequestError where `digest` is none.
+        """
+        if not self.has_blob(digest) or self._own.blobs.is_edited(digest):
+            return False
+        self._own.blobs.refresh(digest)
+        return self.has_blob(digest)
 
     def info(self, path: Path, name: ModelName) -> GgufInfo:
         """What a model's file says of itself. Raises ModelCorruptError."""
-        try:
-            return read_info(path)
-        except GgufError as exc:
-            raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc}: {path}") from exc
-        except OSError as exc:
-            raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
+        return info(path, name)
 
     def _written(self, name: ModelName, manifest: Manifest | bytes, layers: Manifest) -> ModelName:
         for blob in (*layers.layers, layers.config):
@@ -257,13 +295,13 @@ class Store:
                 )
         return self._own.manifests.write(name, manifest)
 
-    def _find(self, name: ModelName) -> tuple[_Root, StoredManifest]:
+    def _find(self, name: ModelName) -> tuple[Root, StoredManifest]:
         for root in self._readable():
             if stored := root.manifests.read(name):
                 return root, stored
         raise ModelNotFoundError(name.short)
 
-    def _readable(self) -> Iterator[_Root]:
+    def _readable(self) -> Iterator[Root]:
         """Our own store, then those of the others that this user may read."""
         yield self._own
         yield from (root for root in self._roots[1:] if root.is_readable())
@@ -280,113 +318,11 @@ class Store:
                 )
         raise ModelNotFoundError(name.short)
 
-    def _blobs_of(self, name: ModelName) -> set[str]:
-        try:
-            stored = self._own.manifests.read(name)
-        except ModelCorruptError:
-            return set()
-        return {blob.digest for blob in stored.blobs} if stored else set()
-
-    def _remove_unused(self, digests: Iterable[str]) -> set[str]:
-        """Removes those of the blobs that no model has, and gives them."""
-        used, damaged = self._used()
-        if damaged:  # nobody knows what it needs, so all is kept
-            log.warning("layers kept", extra={"damaged": damaged.short})
-            return set()
-        unused = set(digests) - used
-        for digest in unused:
-            self._own.blobs.remove(digest)
-        return unused
-
-    def _used(self) -> tuple[set[str], ModelName | None]:
-        """The blobs of all models of our own store, and a model whose manifest cannot be read, if there is one."""
-        used: set[str] = set()
-        damaged = None
-        for name in self._own.manifests.names():
-            try:
-                stored = self._own.manifests.read(name)
-            except ModelCorruptError:
-                damaged = name
-            else:
-                used.update(blob.digest for blob in (stored.blobs if stored else ()))
-        return used, damaged
-
     def _or_damaged(self, name: ModelName) -> Model | Damaged:
         try:
             return self.get(name)
         except CorralError as exc:
             return Damaged(name, exc)
-
-    def _load(self, stored: StoredManifest) -> tuple[Model, FileStamp]:
-        name = stored.name
-        config = decode_config(self._bytes(stored.manifest.config, name), name)
-        layers = _by_type(stored.manifest.layers)
-        weights = layers.get(MODEL_LAYER)
-        if not weights:
-            raise ModelCorruptError(f"model {name.short!r} has no weights that can be run; pull or create it again")
-        texts = {kind: self._text(layers[kind][-1], name) for kind in (TEMPLATE_LAYER, SYSTEM_LAYER) if kind in layers}
-        model_path = self._path(weights[0], name)
-        file = self._stamp(model_path, name)
-        parameters, messages = layers.get(PARAMS_LAYER), layers.get(MESSAGES_LAYER)
-        model = Model(
-            name=name,
-            digest=stored.digest,
-            size_bytes=stored.size_bytes,
-            modified_ns=stored.modified_ns,
-            config=config,
-            model_path=model_path,
-            projector_paths=tuple(self._path(layer, name) for layer in layers.get(PROJECTOR_LAYER, ())),
-            adapter_paths=tuple(self._path(layer, name) for layer in layers.get(ADAPTER_LAYER, ())),
-            template=texts.get(TEMPLATE_LAYER),
-            system=texts.get(SYSTEM_LAYER, ""),
-            parameters=decode_parameters(self._bytes(parameters[-1], name), name) if parameters else {},
-            messages=decode_messages(self._bytes(messages[-1], name), name) if messages else (),
-            licenses=tuple(self._text(layer, name) for layer in layers.get(LICENSE_LAYER, ())),
-            gguf=self.info(model_path, name),
-            parent=weights[0].parent,
-        )
-        return model, file
-
-    def _path(self, blob: Descriptor, name: ModelName) -> Path:
-        """Where a layer lies, whole. Raises ModelCorruptError where it does not."""
-        path = self.blob_path(blob.digest)
-        if not path:
-            raise ModelCorruptError(
-                f"model {name.short!r} is incomplete: its layer {blob.digest} is missing; pull or create it again"
-            )
-        size_bytes = self._stamp(path, name).size_bytes
-        if size_bytes != blob.size:
-            raise ModelCorruptError(
-                f"model {name.short!r} is damaged: its layer {blob.digest} has {size_bytes} bytes and should have {blob.size}; "
-                "pull or create it again"
-            )
-        return path
-
-    @staticmethod
-    def _stamp(path: Path, name: ModelName) -> FileStamp:
-        try:
-            return FileStamp.of(path)
-        except OSError as exc:  # it was there a moment ago
-            raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
-
-    def _bytes(self, blob: Descriptor, name: ModelName) -> bytes:
-        path = self._path(blob, name)
-        if blob.size > _MAX_TEXT_BYTES:
-            raise ModelCorruptError(f"model {name.short!r} is damaged: its layer {blob.digest} is no text: {blob.size} bytes")
-        try:
-            return path.read_bytes()
-        except OSError as exc:
-            raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
-
-    def _text(self, blob: Descriptor, name: ModelName) -> str:
-        return self._bytes(blob, name).decode("utf-8", "replace")
-
-
-def _by_type(layers: Iterable[Descriptor]) -> dict[str, list[Descriptor]]:
-    found: dict[str, list[Descriptor]] = {}
-    for layer in layers:
-        found.setdefault(layer.media_type, []).append(layer)
-    return found
 
 
 def _decoded(manifest: Manifest | bytes) -> Manifest:
@@ -395,5 +331,5 @@ def _decoded(manifest: Manifest | bytes) -> Manifest:
         return manifest
     try:
         return msgspec.json.decode(manifest, type=Manifest)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise StoreError(f"not a manifest: {exc}") from exc

@@ -41,6 +41,10 @@ class ChatTemplate(Protocol):
         """Whether it knows of thoughts, its own or those of earlier turns."""
         ...
 
-    def render(self, conversation: Conversation) -> str:
-        """The prompt, ready for the model's next turn. Raises BadRequestError with the template's own complaint."""
+    def render(self, conversation: Conversation, *, quick: bool = False) -> str:
+        """The prompt, ready for the model's next turn. Raises BadRequestError with the template's own complaint.
+
+        Whatever the template is, this ends, within seconds and some hundred megabytes. A Go template is rendered here: with
+        `quick`, in some thirty milliseconds or with a TemplateTooCostlyError. A Jinja template waits for another process.
+        """
         ...

@@ -30,7 +30,7 @@ def detect_family(jinja: str, *, eos_token: str = "") -> Family | None:
 
     `eos_token` is written where the family ends a turn with its model's own end token.
     """
-    found = _detect(jinja)
+    found = _detect(jinja) if len(jinja) <= _MAX_JINJA_CHARS else None
     if found is None:
         return None
     eos = eos_token if eos_token and "{{" not in eos_token else _DEFAULT_EOS
@@ -40,12 +40,7 @@ def detect_family(jinja: str, *, eos_token: str = "") -> Family | None:
 
 @lru_cache(maxsize=64)
 def _detect(jinja: str) -> Family | None:
-    if len(jinja) > _MAX_JINJA_CHARS:
-        return None
-    try:
-        template = compile_jinja(jinja, bos_token=_BOS_PROBE, eos_token=_EOS_PROBE)
-    except BadRequestError:
-        return None
+    template = compile_jinja(jinja, bos_token=_BOS_PROBE, eos_token=_EOS_PROBE)
     if template.has_tools or template.has_thinking:
         return None
     found = _between_turns(_probe(template, _TURNS))

@@ -1,6 +1,6 @@
 """The chat formats that are known by name: a Go template of our own for each, and the marks that it is recognised by.
 
-Facts of the formats, as their models' makers published them; how a format is recognised is families.py's business.
+Each renders as Ollama's template of that name does; how a format is recognised is families.py's business.
 """
 
 from dataclasses import dataclass
@@ -39,9 +39,9 @@ def _turns(*, system: str, user: str, assistant: str, end: str) -> str:
     return f"{{{{- range .Messages }}}}{turns}{{{{ end }}}}{end}".replace("$text", "{{ .Content }}")
 
 
-def _folded(*, user: str, assistant: str, end: str, system: str = "$text\n\n") -> str:
-    """The same where a system text has no turn of its own: it is said at the head of the next user's turn."""
-    head = "{{ if $system }}" + system.replace("$text", "{{ $system }}") + '{{ $system = "" }}{{ end }}$text'
+def _folded(*, user: str, assistant: str, end: str, system: str = "$text\n\n", after: str = "") -> str:
+    """The same where a system text has no turn of its own: it is said at the head of the next user's turn, before `after`."""
+    head = "{{ if $system }}" + system.replace("$text", "{{ $system }}") + '{{ $system = "" }}{{ end }}' + after + "$text"
     kept = _turns(system="{{ $system = .Content }}", user=user.replace("$text", head), assistant=assistant, end=end)
     return '{{- $system := "" }}' + kept
 
@@ -71,6 +71,7 @@ FAMILIES: Final[tuple[tuple[Family, Marks], ...]] = (
                 user="<start_of_turn>user\n$text<end_of_turn>\n",
                 assistant="<start_of_turn>model\n$text<end_of_turn>\n",
                 end="<start_of_turn>model\n",
+                system="$text\n",
             ),
             ("<start_of_turn>", "<end_of_turn>"),
         ),
@@ -99,14 +100,20 @@ FAMILIES: Final[tuple[tuple[Family, Marks], ...]] = (
     (
         Family(
             "llama2-chat",
-            _folded(user="[INST] $text [/INST]", assistant=f" $text {EOS}", end="", system="<<SYS>>\n$text\n<</SYS>>\n\n"),
+            _folded(
+                user="[INST] <<SYS>>$text [/INST]",
+                assistant=f" $text{EOS}<s>",
+                end="",
+                system="\n$text\n",
+                after="<</SYS>>\n\n",
+            ),
             ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
         ),
         Marks("[INST]", "[/INST]", ("[INST]",), system="<<SYS>>"),
     ),
     (
         Family(
-            "mistral-instruct", _folded(user="[INST] $text [/INST]", assistant=f"$text{EOS}", end=""), ("[INST]", "[/INST]")
+            "mistral-instruct", _folded(user="[INST] $text[/INST]", assistant=f" $text{EOS}", end=""), ("[INST]", "[/INST]")
         ),
         Marks("[INST]", "[/INST]", ("[INST]",), system=""),
     ),
@@ -159,7 +166,7 @@ FAMILIES: Final[tuple[tuple[Family, Marks], ...]] = (
             _turns(
                 system="$text\n\n",
                 user="@@ Instruction\n$text\n\n",
-                assistant=f"@@ Response\n$text{EOS}\n\n",
+                assistant="@@ Response\n$text\n\n",
                 end="@@ Response\n",
             ),
             ("@@ Instruction", "@@ Response"),
@@ -190,7 +197,7 @@ FAMILIES: Final[tuple[tuple[Family, Marks], ...]] = (
     (
         Family(
             "falcon-instruct",
-            _turns(system="System: $text\n", user="User: $text\n", assistant="Falcon: $text\n", end="Falcon:"),
+            _turns(system="System: $text\n", user="User:\n$text\n", assistant="Falcon:\n$text\n", end="Falcon:\n"),
             ("User:", "Falcon:"),
         ),
         Marks("User:", "Falcon:", ("User:",)),

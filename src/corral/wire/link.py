@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from corral.core.types import EngineInfo, Finish, Job, LoadSpec
+from corral.core.types import EngineInfo, Finish, Job, LoadSpec, Vectors
 
 _LENGTH: Final = struct.Struct("<I")
 
@@ -32,6 +32,15 @@ class Submit(Frame, frozen=True):
 
 class Cancel(Frame, frozen=True):
     job_id: int
+
+
+class Embed(Frame, frozen=True):
+    """More texts of an embedding job, the first ones or the next; so a job of any size crosses in frames of bounded size."""
+
+    job_id: int
+    texts: list[str]
+    num_ctx: int
+    truncate: bool
 
 
 class Tokenize(Frame, frozen=True):
@@ -74,6 +83,12 @@ class StepFrame(Frame, frozen=True):
     gains: list[Gain]
 
 
+class Taken(Frame, frozen=True):
+    """The job has reached the worker and will be answered; what comes to pass from now on may be its own doing."""
+
+    job_id: int
+
+
 class Overflow(Frame, frozen=True):
     """The job's prompt does not fit."""
 
@@ -90,13 +105,20 @@ class JobFailed(Frame, frozen=True):
     is_asked_wrong: bool = False
 
 
+class Embedded(Frame, frozen=True):
+    """The vectors of the job's next texts."""
+
+    job_id: int
+    vectors: Vectors
+
+
 class Tokens(Frame, frozen=True):
     call_id: int
     tokens: list[int]
 
 
-ToWorker = Load | Submit | Cancel | Tokenize
-FromWorker = Hello | Progress | Loaded | LoadFailed | StepFrame | Overflow | JobFailed | Tokens
+ToWorker = Load | Submit | Embed | Cancel | Tokenize
+FromWorker = Hello | Progress | Loaded | LoadFailed | Taken | StepFrame | Embedded | Overflow | JobFailed | Tokens
 
 _encoder: Final = msgspec.msgpack.Encoder()
 

@@ -7,7 +7,7 @@ Class and field names are those of Ollama's Go types, because its error texts na
 Source: ollama@v0.32 api/types.go.
 """
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -158,6 +158,43 @@ class GenerateResponse(Response, frozen=True, kw_only=True):
     debug_info: DebugInfo | None = msgspec.field(name="_debug_info", default=None)
 
 
+# Embeddings
+
+
+class EmbedRequest(Request, frozen=True):
+    """The texts to make vectors of. Without any the model is loaded."""
+
+    model: str | None = None
+    input: Annotated[Any, Meta(description="a string, or a list of strings")] = None
+    truncate: Annotated[bool | None, Meta(description="false: refuse an input that is too long")] = None
+    dimensions: Annotated[int | None, Meta(description="numbers of each vector to keep; all where absent")] = None
+    keep_alive: KeepAlive = None
+    options: Json | None = None
+
+
+class EmbedResponse(Response, frozen=True):
+    """One vector an input, each of length 1."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: Nanoseconds = 0
+    load_duration: Nanoseconds = 0
+    prompt_eval_count: int = 0
+
+
+class EmbeddingRequest(Request, frozen=True):
+    """The text to make a vector of. Without one the model is loaded. The older form of embed."""
+
+    model: str | None = None
+    prompt: str | None = None
+    keep_alive: KeepAlive = None
+    options: Json | None = None
+
+
+class EmbeddingResponse(Response, frozen=True):
+    embedding: list[float]
+
+
 # Models
 
 
@@ -182,8 +219,16 @@ class ListModel(Response, frozen=True):
     capabilities: list[str]
 
 
+class DamagedModel(Response, frozen=True):
+    """A model that is there and cannot be used."""
+
+    name: str
+    error: str
+
+
 class ListResponse(Response, frozen=True):
     models: list[ListModel]
+    damaged: list[DamagedModel] = []
 
 
 class ProcessModel(Response, frozen=True):
@@ -222,6 +267,8 @@ class ShowResponse(Response, frozen=True, kw_only=True):
     parameters: str = ""
     template: str = ""
     system: str = ""
+    renderer: str = ""
+    parser: str = ""
     details: ModelDetails
     messages: list[Message] = []
     model_info: Json
@@ -229,6 +276,7 @@ class ShowResponse(Response, frozen=True, kw_only=True):
     tensors: list[Tensor] = []
     capabilities: list[str] = []
     modified_at: str
+    requires: str = ""
 
 
 class DeleteRequest(Request, frozen=True):
@@ -248,14 +296,25 @@ class PullRequest(Request, frozen=True):
     stream: Streams = None
 
 
+class PushRequest(Request, frozen=True):
+    model: str | None = None
+    name: OldModelField = None
+    insecure: bool | None = None
+    stream: Streams = None
+
+
 class CreateRequest(Request, frozen=True):
     model: str | None = None
     name: OldModelField = None
     stream: Streams = None
     quantize: str | None = None
     from_model: str | None = msgspec.field(name="from", default=None)
+    quantization: Annotated[str | None, Meta(description="the old name of `quantize`")] = None
+    remote_host: str | None = None
     files: Annotated[dict[str, str] | None, Meta(description='file name to "sha256:…" of an uploaded blob')] = None
     adapters: dict[str, str] | None = None
+    draft_files: dict[str, str] | None = None
+    draft_quantize: str | None = None
     template: str | None = None
     license: Annotated[Any, Meta(description="a string, or a list of strings")] = None
     system: str | None = None
@@ -268,15 +327,29 @@ class CreateRequest(Request, frozen=True):
 
 
 class ProgressResponse(Response, frozen=True):
-    """One line of the progress of a pull or create. The last one says "success"."""
+    """One line of the progress of a pull, push or create. The last one says "success"."""
 
     status: str
     digest: str = ""
+    type: str = ""
     total: Bytes = 0
     completed: Bytes = 0
 
 
 # The rest
+
+
+class CloudStatus(msgspec.Struct, frozen=True):
+    disabled: bool
+    source: Literal["none", "env", "config", "both"]
+
+
+class StatusResponse(msgspec.Struct, frozen=True):
+    cloud: CloudStatus
+
+
+class RecommendationsResponse(msgspec.Struct, frozen=True):
+    recommendations: tuple[str, ...] = ()
 
 
 class VersionResponse(Response, frozen=True):

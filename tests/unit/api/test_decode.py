@@ -131,3 +131,13 @@ def test_a_conversation_is_read_whole() -> None:
     assert call.tool_calls[0].function
     assert list(call.tool_calls[0].function.arguments or {}) == ["b", "a"]
     assert result == Message(role="tool", tool_name="f", content="x")
+
+
+def test_a_long_body_that_is_no_json_gets_no_second_look() -> None:
+    body = b'{"model":"x","prompt":"' + b"a" * (5 << 20) + b'" "stream":false}'
+    assert refusal(body).startswith(f"invalid JSON in a body of {len(body)} bytes: ")
+
+
+def test_a_long_body_of_plain_json_is_read_as_ever() -> None:
+    body = b'{"model":"x","keep_alive":"' + b"a" * (5 << 20) + b'"}'
+    assert CHAT.decode(body).model == "x"

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -115,6 +116,47 @@ async def test_a_client_that_leaves_cancels_a_stream() -> None:
 
     await ask(endpoint(handle), call=call)
     assert cleaned == [True]
+
+
+async def test_a_client_that_does_not_read_its_stream_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    call, cleaned, written = Call(), [], []
+    asked = scope("POST", "/")
+
+    async def send(message: dict[str, object]) -> None:
+        await call.send(message)
+        if message.get("body") == b"2\n":
+            await asyncio.Event().wait()  # the socket is full
+
+    async def handle(exchange: Exchange) -> None:
+        try:
+            for number in range(1, 4):
+                await exchange.write(b"%d\n" % number)
+                written.append(number)
+        finally:
+            cleaned.append(True)
+
+    with caplog.at_level(logging.INFO):
+        await Endpoint(handle, OLLAMA, stall_s=0.02)(asked, call.receive, send)  # type: ignore[arg-type]  # looser messages
+    assert (written, cleaned) == ([1], [True])
+    assert call.data == b"1\n2\n"
+    assert not call.is_over, "a whole end would say that the answer is complete"
+    assert asked["corral.error"] == "client_stalled"
+    assert "stream given up" in caplog.text
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_stream_that_has_nothing_to_say_for_long_goes_on() -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.write(b"1\n")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await asyncio.Event().wait()
+        await exchange.write(b"2\n")
+
+    call = await ask(Endpoint(handle, OLLAMA, stall_s=0.02))
+    assert (call.data, call.is_over) == (b"1\n2\n", True)
 
 
 async def test_a_client_that_leaves_while_it_uploads_ends_the_upload() -> None:

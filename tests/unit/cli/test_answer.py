@@ -45,18 +45,40 @@ def test_writer_in_a_pipe_keeps_thinking_out_of_the_text() -> None:
     assert aside.getvalue() == "Thinking...\nhm\n...done thinking.\n\n"
 
 
-def test_writer_on_a_terminal_shows_thinking_before_the_text() -> None:
+@pytest.mark.parametrize("is_grey", [True, False])
+def test_writer_on_a_terminal_shows_thinking_before_the_text(is_grey: bool) -> None:
     out = Terminal()
-    writer = AnswerWriter(out, io.StringIO())
+    writer = AnswerWriter(out, io.StringIO(), is_grey=is_grey)
     writer.thinking("hm")
     writer.text("Hello!")
-    assert screen(out.getvalue().replace("\x1b[90m", "").replace("\x1b[0m", "")) == [
-        "Thinking...",
-        "hm",
-        "...done thinking.",
-        "",
-        "Hello!",
-    ]
+    assert screen(out.getvalue()) == ["Thinking...", "hm", "...done thinking.", "", "Hello!"]
+    assert ("\x1b[90mhm\x1b[0m" in out.getvalue()) is is_grey
+
+
+def test_writer_adds_no_blank_line_after_a_thought_that_has_one() -> None:
+    out = Terminal()
+    writer = AnswerWriter(out, io.StringIO())
+    writer.thinking("hm\n")
+    writer.close()
+    assert out.getvalue() == "Thinking...\nhm\n...done thinking.\n\n"
+
+
+def test_writer_lets_no_control_character_of_the_model_reach_a_terminal() -> None:
+    out, pipe = Terminal(), io.StringIO()
+    for stream in (out, pipe):
+        AnswerWriter(stream, io.StringIO()).text("a\x1b[2Jb\r\x07\x9b1A\tc\n")
+    assert out.getvalue() == "a[2Jb1A\tc\n"
+    assert pipe.getvalue() == "a\x1b[2Jb\r\x07\x9b1A\tc\n"
+
+
+def test_writer_says_when_it_begins() -> None:
+    begun: list[str] = []
+    out = io.StringIO()
+    writer = AnswerWriter(out, io.StringIO(), hide_thinking=True, begin=lambda: begun.append(out.getvalue()))
+    writer.thinking("hm")
+    assert begun == []
+    writer.text("Hello!")
+    assert begun == [""]
 
 
 def test_writer_hides_thinking_when_asked() -> None:

@@ -20,8 +20,10 @@ ANSWER = {
     "license": "MIT\nApache",
     "model_info": INFO,
     "tensors": [
-        {"name": "output.weight", "type": "F16", "shape": [512, 270]},
+        {"name": "blk.10.attn_q.weight", "type": "F16", "shape": [512, 512]},
+        {"name": "blk.2.attn_q.weight", "type": "F16", "shape": [512, 512]},
         {"name": "output_norm.weight", "type": "F32", "shape": [512]},
+        {"name": "output.weight", "type": "F16", "shape": [512, 270]},
     ],
 }
 MODEL = """\
@@ -70,8 +72,27 @@ def test_card_verbose_adds_metadata_and_tensors() -> None:
     tokenizer.ggml.tokens                     [Ā ā Ă ...+267 more]
 
   Tensors
-    output.weight         F16    [512 270]
-    output_norm.weight    F32    [512]
+    output.weight           F16    [512 270]
+    output_norm.weight      F32    [512]
+    blk.2.attn_q.weight     F16    [512 512]
+    blk.10.attn_q.weight    F16    [512 512]
 
 """
+    )
+
+
+def test_card_shows_what_sees_and_long_contexts_in_full() -> None:
+    projector = {
+        "general.architecture": "clip",
+        "general.parameter_count": 595_500_000,
+        "clip.vision.embedding_length": 1152,
+        "clip.vision.projection_dim": 2560,
+    }
+    info = INFO | {"llama.context_length": 1_048_576}
+    text = card({"details": {}, "capabilities": ["vision"], "projector_info": projector, "model_info": info}, verbose=False)
+    assert "    context length      1048576\n" in text
+    assert text.endswith(
+        "  Capabilities\n    vision\n\n"
+        "  Projector\n    architecture        clip\n    parameters          595.50M\n"
+        "    embedding length    1152\n    dimensions          2560\n\n"
     )

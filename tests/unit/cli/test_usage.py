@@ -6,7 +6,7 @@ import pytest
 
 from corral.cli import main
 from corral.cli.serve import SETTINGS
-from corral.cli.usage import Command, Flag, UsageError
+from corral.cli.usage import Command, Flag, Switch, UsageError
 from corral.core.settings import Settings
 
 
@@ -21,6 +21,8 @@ def parsed(*args: str) -> Mapping[str, Any]:
             Flag("--think", default="", bare_value="true"),
             Flag("--keepalive", default=""),
             Flag("-v", "--verbose", is_flag=True),
+            Flag("--dimensions", type=int, default=0),
+            Switch("--truncate"),
         ],
         at_least=1,
         at_most=2,
@@ -36,6 +38,9 @@ def parsed(*args: str) -> Mapping[str, Any]:
         pytest.param(["x", "--verbose=false"], {"verbose": False}, id="go-boolean-false"),
         pytest.param(["x", "--verbose=true"], {"verbose": True}, id="go-boolean-true"),
         pytest.param(["-v", "x", "--keepalive", "5m"], {"words": ("x",), "keepalive": "5m", "verbose": True}, id="mixed"),
+        pytest.param(["x", "--dimensions", "4"], {"dimensions": 4, "truncate": None}, id="number"),
+        pytest.param(["x", "--truncate", "y"], {"words": ("x", "y"), "truncate": True}, id="switched-on"),
+        pytest.param(["x", "--truncate=false"], {"truncate": False}, id="switched-off"),
         pytest.param(["x", "--", "--think"], {"words": ("x", "--think"), "think": ""}, id="after-two-dashes-all-is-text"),
     ],
 )
@@ -53,6 +58,11 @@ def test_command_reads_gos_spellings(args: list[str], want: Mapping[str, Any]) -
         pytest.param(["a", "-x"], "unknown shorthand flag: 'x' in -x", id="unknown-letter"),
         pytest.param(["a", "--keepalive"], "flag needs an argument: --keepalive", id="no-value"),
         pytest.param(
+            ["a", "--dimensions", "x"],
+            "invalid argument for \"--dimensions\" flag: 'x' is not a valid integer",
+            id="no-number",
+        ),
+        pytest.param(
             ["a", "--verbose=what"], 'invalid argument "what" for "--verbose" flag: must be true or false', id="no-truth"
         ),
     ],
@@ -65,7 +75,7 @@ def test_command_refuses_in_ollamas_words(args: list[str], text: str) -> None:
 
 def test_every_command_of_the_table_loads_and_has_its_summary() -> None:
     root, context = main.Root("corral"), click.Context(click.Command("corral"))
-    for name, entry in main.COMMANDS.items():
+    for name, entry in {**main.COMMANDS, **main.ABSENT}.items():
         command = root.get_command(context, name)
         assert command is not None
         assert (command.name, command.summary) == (name, entry.summary)

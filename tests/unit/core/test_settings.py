@@ -24,6 +24,11 @@ def test_corral_names_win_over_ollama_names() -> None:
     assert settings.models == Path("/c")
 
 
+@pytest.mark.parametrize(("value", "ignored"), [("1", True), ("true", True), ("0", False), ("", False)])
+def test_images_are_refused_unless_they_are_to_be_ignored(value: str, ignored: bool) -> None:
+    assert Settings.from_env({"CORRAL_IGNORE_IMAGES": value}).ignore_images == ignored
+
+
 def test_a_chosen_store_is_the_only_one() -> None:
     assert Settings.from_env({"HOME": "/home/u", "OLLAMA_MODELS": "/o"}).extra_stores == ()
 
@@ -54,3 +59,24 @@ def test_a_value_that_cannot_be_read_is_named_with_its_variable(name: str, value
 def test_a_host_that_is_none_is_named(value: str) -> None:
     with pytest.raises(SettingsError, match="invalid host"):
         Settings.from_env({"OLLAMA_HOST": value + "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "mirrors"),
+    [
+        ("", {}),
+        ("hf.co=mirror.example", {"hf.co": "https://mirror.example"}),
+        ("HF.co=http://box:5000/hf/", {"hf.co": "http://box:5000/hf"}),
+        ("a=b, c=http://d", {"a": "https://b", "c": "http://d"}),
+        ("box:5000=https://[::1]:5001", {"box:5000": "https://[::1]:5001"}),
+    ],
+    ids=["none", "host", "url", "two", "ports"],
+)
+def test_mirrors_are_pairs_of_a_host_and_a_url(text: str, mirrors: dict[str, str]) -> None:
+    assert Settings.from_env({"CORRAL_REGISTRY_MIRROR": text}).registry_mirrors == mirrors
+
+
+@pytest.mark.parametrize("pair", ["mirror.example", "=https://b", "a=", "a=ftp://b", "a=https://[b", "a=https://b?x=1"])
+def test_a_mirror_that_is_none_is_named(pair: str) -> None:
+    with pytest.raises(SettingsError, match=r"CORRAL_REGISTRY_MIRROR has .* it must be HOST=URL"):
+        Settings.from_env({"CORRAL_REGISTRY_MIRROR": pair})

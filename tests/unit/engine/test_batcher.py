@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from corral.wire.link import JobFailed, Overflow
-from tests.support.toy_engine import BOS, Toy, answer
+from tests.support.toy_engine import BOS, Toy, ToyContext, ToySampler, answer
 
 LONG = "abcdefgh" * 25  # 200 tokens
 
@@ -38,6 +38,27 @@ def test_prefix_token_that_the_model_does_not_have_is_refused(token: int) -> Non
     assert isinstance(refusal, JobFailed)
     assert str(token) in refusal.reason
     assert not toy.context.batches
+
+
+@pytest.mark.parametrize("adds_bos", [False, True], ids=["no-bos", "bos"])
+def test_suffix_is_put_where_the_vocabulary_has_it(adds_bos: bool) -> None:
+    toy = Toy(adds_bos=adds_bos)
+    outcome = toy.run("before", suffix="after")
+    assert outcome.text == answer("<before|after>", adds_bos=adds_bos)[0]
+    assert outcome.finish
+    assert outcome.finish.prompt_tokens == 14 + adds_bos
+    after_prefix = toy.run("before", suffix="after", prefix_tokens=(BOS, 97)).finish
+    assert after_prefix
+    assert after_prefix.prompt_tokens == 16
+
+
+def test_suffix_that_the_vocabulary_has_no_place_for_is_refused() -> None:
+    toy = Toy()
+    toy.words.has_infill = False
+    refusal = toy.run("before", suffix="after").refusal
+    assert isinstance(refusal, JobFailed)
+    assert refusal.is_asked_wrong
+    assert "suffix" in refusal.reason
 
 
 def test_prompt_without_tokens_is_refused() -> None:
@@ -246,6 +267,40 @@ def test_shifted_sequence_is_no_beginning_for_anybody() -> None:
     assert after.text == answer("prompt more")[0]
     assert after.finish
     assert after.finish.cached_tokens == 0
+
+
+# Going round in circles
+
+
+class Stuck(ToySampler):
+    """Draws `a` for ever, but every `every`-th time `b`."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self.every = every
+        self.drawn = 0
+
+    def draw(self, _context: ToyContext, _index: int) -> int:
+        self.drawn += 1
+        return ord("b") if self.drawn % self.every == 0 else ord("a")
+
+
+def test_answer_that_repeats_one_token_is_given_up_after_what_it_said() -> None:
+    toy = Toy(make_sampler=lambda: Stuck(every=10**9))
+    stuck = toy.submit("hello", num_predict=-1)
+    toy.finish()
+    outcome = toy.outcomes[stuck]
+    assert outcome.text == "a" * 101
+    assert outcome.refusal == JobFailed(stuck, "prediction aborted, token repeat limit reached")
+    again = toy.run("hello" + "a" * 60, num_predict=1)
+    assert again.finish
+    assert again.finish.cached_tokens == 64, "what was computed is sound, and kept"
+
+
+def test_answer_that_repeats_itself_less_goes_on() -> None:
+    outcome = Toy(make_sampler=lambda: Stuck(every=101)).run("hello", num_predict=500)
+    assert outcome.finish
+    assert outcome.finish.eval_tokens == 500
 
 
 # Leaving

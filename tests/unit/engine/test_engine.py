@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError
+from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError, EngineLostError
 from corral.core.types import EngineInfo, Finish, Job, Step
 from corral.engine.llamacpp.engine import LlamaCppEngine
 from corral.engine.llamacpp.process import WorkerProcess
-from corral.wire.link import Cancel, Frame, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Tokenize, Tokens
+from corral.wire.link import Cancel, Frame, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Taken, Tokenize, Tokens
 
 JOB = Job(prompt="hi", num_ctx=10)
 FINISH = Finish(reason="stop", prompt_tokens=1, cached_tokens=0, prompt_ns=1, eval_tokens=1, eval_ns=1)
@@ -95,6 +95,7 @@ async def test_death_of_the_worker_is_told_as_before_or_in_the_answer(
     engine: LlamaCppEngine, worker: Listener, has_begun: bool
 ) -> None:
     async with engine.generate(JOB) as steps:
+        worker.on_frame(Taken(1))
         if has_begun:
             worker.on_frame(StepFrame([Gain(1, "a")]))
             await anext(steps)
@@ -103,8 +104,23 @@ async def test_death_of_the_worker_is_told_as_before_or_in_the_answer(
         with pytest.raises(EngineCrashedError) as caught:
             await anext(steps)
     assert str(caught.value) == str(EngineCrashedError(mid_answer=has_begun))
+    assert not isinstance(caught.value, EngineLostError)
     with pytest.raises(EngineCrashedError):
         await engine.tokenize("hi")
+
+
+async def test_job_that_a_dead_worker_never_had_is_lost_and_nothing_else(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as taken, engine.generate(JOB) as lost:
+        worker.on_frame(Taken(1))
+        worker.is_alive = False
+        worker.on_death()
+        for steps, is_lost in ((taken, False), (lost, True)):
+            with pytest.raises(EngineCrashedError, match="model runner has unexpectedly stopped") as caught:
+                await anext(steps)
+            assert isinstance(caught.value, EngineLostError) == is_lost
+    async with AsyncExitStack() as stack:
+        with pytest.raises(EngineLostError):
+            await stack.enter_async_context(engine.generate(JOB))
 
 
 async def test_answer_that_is_complete_is_given_though_the_worker_died(engine: LlamaCppEngine, worker: Listener) -> None:

@@ -64,6 +64,28 @@ def test_take_of_a_stop_string_wins_over_the_limit() -> None:
     assert generation(num_predict=1, stop=("b",)).take(7, b"ab") == ("a", "stop")
 
 
+@pytest.mark.parametrize(
+    ("tokens", "is_stuck"),
+    [
+        pytest.param([7] * 100, False, id="100-times"),
+        pytest.param([7] * 101, True, id="101-times"),
+        pytest.param([7] * 100 + [8] + [7] * 100, False, id="with-another-between"),
+        pytest.param([7, 8] * 200, False, id="two-in-turns"),
+    ],
+)
+def test_is_stuck_when_one_token_comes_too_often_in_a_row(tokens: list[int], is_stuck: bool) -> None:
+    job = generation(num_ctx=1000)
+    for token in tokens:
+        job.take(token, b"a")
+    assert job.is_stuck == is_stuck
+
+
+def test_token_that_ends_the_prompt_does_not_count_as_said() -> None:
+    job = Generation(1, Job(prompt="", num_ctx=1000), [7] * 200)
+    job.take(7, b"a")
+    assert not job.is_stuck
+
+
 def test_is_full_at_num_ctx_tokens() -> None:
     job = generation(98)
     assert (job.take(1, b"a"), job.is_full) == (("a", None), False)

@@ -13,6 +13,10 @@ from corral.store import ModelName
         ("SmolLM2:135M", "SmolLM2 135M Instruct, Q4_1"),
         ("registry.ollama.ai/library/smollm2:135m", "SmolLM2 135M Instruct, Q4_1"),
         ("gemma3:270m", "Gemma 3 270M base, Q4_K_M"),
+        ("all-minilm", "all-MiniLM-L6-v2, F16"),
+        ("all-minilm:22m", "all-MiniLM-L6-v2, F16"),
+        ("all-minilm:l6-v2", "all-MiniLM-L6-v2, F16"),
+        ("all-minilm:33m", None),
         ("gemma3", None),
         ("me/smollm2:135m", None),
         ("hf.co/library/smollm2:135m", None),
@@ -29,7 +33,10 @@ def test_catalogue_entry_is_complete(name: str) -> None:
     assert ModelName.parse(name).short == name
     assert len(bytes.fromhex(model.sha256)) == 32
     assert bool(model.license) != bool(model.license_member)
-    assert 0 < model.download_bytes <= model.size_bytes
+    assert 0 < model.download_bytes < model.size_bytes * 1.01  # packed, or as it is with a little around it
+    if model.conversion:
+        assert model.conversion.unpacked_bytes >= model.size_bytes
+        assert model.conversion.parameter_count > 0
 
 
 def test_complaint_says_why_connections_broke() -> None:

@@ -124,6 +124,38 @@ async def test_nobody_is_evicted_in_vain(tmp_path: Path) -> None:
         assert sorted(b.names()) == ["new:latest", "small:latest"]
 
 
+async def test_a_model_that_is_always_busy_lets_another_in_after_a_while(tmp_path: Path) -> None:
+    """Two requests for it take turns, so that it is never idle; what waits has its turn all the same."""
+    busy, new = make_model(tmp_path, "busy"), make_model(tmp_path, "new")
+    async with bench(Settings(max_loaded_models=1)) as b, asyncio.TaskGroup() as tasks:
+        async with b.scheduler.lease(busy, Options.resolve()):
+            waiting = tasks.create_task(b.use(new, keep_alive_s=0))
+            await settle()
+            await b.use(busy)  # it still takes requests
+            b.clock.advance(11)
+            await settle()
+            next_one = tasks.create_task(b.use(busy))
+            await settle()
+            assert not next_one.done()
+        await waiting
+        await next_one
+        assert [spec.model_path for spec in b.launcher.specs] == [str(m.model_path) for m in (busy, new, busy)]
+
+
+async def test_an_idle_model_goes_before_a_busy_one_however_long_a_load_has_waited(tmp_path: Path) -> None:
+    busy, idle = make_model(tmp_path, "busy"), make_model(tmp_path, "idle")
+    new = make_model(tmp_path, "new", file_bytes=200 * MIB)
+    async with bench(Settings(memory_budget_bytes=500 * MIB)) as b:
+        b.launcher.size_bytes = 150 * MIB
+        async with asyncio.TaskGroup() as tasks, b.scheduler.lease(busy, Options.resolve()):
+            async with b.scheduler.lease(idle, Options.resolve()):
+                waiting = tasks.create_task(b.use(new))
+                await settle()
+            b.clock.advance(11)
+            await waiting
+            assert sorted(b.names()) == ["busy:latest", "new:latest"]
+
+
 # With a GPU
 
 

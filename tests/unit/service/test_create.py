@@ -16,6 +16,7 @@ from corral.store import MODEL_LAYER, ModelName, Store
 from corral.template import CHATML
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
+from tests.support.workshop import PlayedWorkshop
 
 CHATML_JINJA = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -30,7 +31,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def service(store: Store) -> CreateService:
-    return CreateService(store)
+    return CreateService(store, PlayedWorkshop())
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ async def test_overwritten_model_leaves_no_layers_behind(store: Store, service: 
     assert (await made(service, model="M", from_model="m", system="two"))[-1] == "success"
     assert len(list((store.root / "blobs").iterdir())) == before
     assert model(store, "m").system == "two"
-    await made(CreateService(store, noprune=True), model="m", from_model="m", system="three")
+    await made(CreateService(store, PlayedWorkshop(), noprune=True), model="m", from_model="m", system="three")
     assert len(list((store.root / "blobs").iterdir())) == before + 1
     assert store.get(base).system == ""
 
@@ -138,7 +139,7 @@ async def test_model_of_a_store_that_is_only_read_can_be_built_on(tmp_path: Path
     other = Store(tmp_path / "other")
     add_model(other, "base", write_scripted(tmp_path / "base.gguf", "Hi!"), system="theirs")
     store = Store(tmp_path / "own", [other.root])
-    await made(CreateService(store), model="m", from_model="base", system="ours")
+    await made(CreateService(store, PlayedWorkshop()), model="m", from_model="base", system="ours")
     assert [path.name for path in (other.root / "manifests/registry.ollama.ai/library").iterdir()] == ["base"]
     other.delete(ModelName.parse("base"))
     assert model(store, "m").system == "ours"
@@ -165,7 +166,7 @@ class Pull:
 async def test_missing_base_is_pulled(store: Store, tmp_path: Path) -> None:
     path = write_scripted(tmp_path / "base.gguf", "Hi!")
     pull = Pull(lambda: add_model(store, "far", path))
-    statuses = await made(CreateService(store, pull=pull), model="m", from_model="far", system="s")
+    statuses = await made(CreateService(store, PlayedWorkshop(), pull=pull), model="m", from_model="far", system="s")
     assert statuses == ["pulling manifest", "using existing layer", "creating new layer", "writing manifest", "success"]
     assert pull.asked == ["far"]
 
@@ -175,7 +176,7 @@ async def test_base_that_cannot_be_had_is_an_error_and_leaves_no_model(store: St
         raise RegistryError("pull model manifest: file does not exist")
 
     with pytest.raises(RegistryError, match="does not exist"):
-        await made(CreateService(store, pull=Pull(fail)), model="m", from_model="far")
+        await made(CreateService(store, PlayedWorkshop(), pull=Pull(fail)), model="m", from_model="far")
     with pytest.raises(ModelNotFoundError, match="'far:latest'"):
         await made(service, model="m", from_model="far")
     assert store.list() == []
@@ -194,8 +195,7 @@ BAD: list[tuple[str, Mapping[str, Any], type[CorralError], str]] = [
     ("adapter path", {"from_model": "base", "adapters": {"/a": UNKNOWN}}, BadRequestError, "^file path must be relative$"),
     ("bad digest", {"files": {"a.gguf": "sha256:1"}}, BadRequestError, "^invalid digest format$"),
     ("missing blob", {"files": {"a.gguf": UNKNOWN}}, BadRequestError, f'blob "{UNKNOWN}" not found'),
-    ("safetensors", {"files": {"a.safetensors": UNKNOWN}}, NotSupportedError, "^files: "),
-    ("two sources", {"from_model": "base", "files": {"a": UNKNOWN}}, BadRequestError, "both 'from' and 'files'"),
+    ("missing safetensors", {"files": {"a.safetensors": UNKNOWN}}, BadRequestError, f'blob "{UNKNOWN}" not found'),
     (
         "template",
         {"from_model": "base", "template": "{{ .Nope"},
@@ -214,12 +214,25 @@ BAD: list[tuple[str, Mapping[str, Any], type[CorralError], str]] = [
         BadRequestError,
         '^message role must be one of "system", "user", or "assistant"$',
     ),
-    ("adapters", {"from_model": "base", "adapters": {"a": UNKNOWN}}, NotSupportedError, "^adapters: "),
-    ("renderer", {"from_model": "base", "renderer": "x"}, NotSupportedError, "^renderer: "),
-    ("parser", {"from_model": "base", "parser": "x"}, NotSupportedError, "^parser: "),
-    ("info", {"from_model": "base", "info": {"a": 1}}, NotSupportedError, "^info: "),
+    ("adapters", {"from_model": "base", "adapters": {"a": UNKNOWN}}, BadRequestError, f'blob "{UNKNOWN}" not found'),
+    ("no adapters", {"from_model": "base", "adapters": {}}, BadRequestError, "^unknown type$"),
+    ("NUL in a path", {"files": {"a\0.gguf": UNKNOWN}}, BadRequestError, "^file path must be relative$"),
+    ("long path", {"files": {"a" * 10_000: UNKNOWN}}, BadRequestError, "^file path must be relative$"),
+    ("empty path", {"files": {"": UNKNOWN}}, BadRequestError, "^file path must be relative$"),
+    ("draft path", {"from_model": "base", "draft_files": {"../a": UNKNOWN}}, BadRequestError, "^file path must be relative$"),
+    ("many files", {"files": {str(i): UNKNOWN for i in range(1025)}}, BadRequestError, "^too many files: 1025 exceeds "),
+    ("requires", {"from_model": "base", "requires": "soon"}, BadRequestError, "^requires must be a valid semver "),
+    ("info", {"from_model": "base", "info": {"base_name": 1}}, BadRequestError, '^info field "base_name" must be a string$'),
     ("quantize to what", {"from_model": "base", "quantize": "q99"}, BadRequestError, "^unsupported quantization type Q99 - "),
-    ("quantize", {"from_model": "base", "quantize": "q8_0"}, NotSupportedError, "^quantize: "),
+    ("bad remote", {"from_model": "base", "remote_host": "http://"}, BadRequestError, "^bad remote$"),
+    ("remote", {"from_model": "base", "remote_host": "other:11434"}, NotSupportedError, "^remote_host: .* other "),
+    ("draft quantize", {"from_model": "base", "draft_quantize": "q4_0"}, BadRequestError, "^--draft-quantize requires a DRAFT"),
+    (
+        "remote draft",
+        {"from_model": "base", "remote_host": "other", "draft_files": {"a": UNKNOWN}},
+        BadRequestError,
+        "^DRAFT cannot be used with remote models$",
+    ),
 ]  # fmt: skip
 
 
@@ -254,7 +267,7 @@ async def test_quantized_model_is_not_quantized_again(store: Store, service: Cre
 )
 async def test_file_that_is_no_gguf_is_refused_by_its_name(store: Store, service: CreateService, content: bytes) -> None:
     digest = store.put_blob(content, MODEL_LAYER)[0].digest
-    with pytest.raises(BadRequestError, match=r"^dir/a\.gguf: .*GGUF"):
+    with pytest.raises(BadRequestError, match=r"^dir/a\.gguf: .*GGUF|^supplied file was not in GGUF format$"):
         await made(service, model="x", files={"dir/a.gguf": digest})
     assert store.list() == []
 
@@ -267,7 +280,7 @@ async def test_file_without_a_known_ending_is_known_by_its_beginning(
     assert (await made(service, model="x", files={"weights": digest}))[-1] == "success"
     with pytest.raises(BadRequestError, match=r"^unknown type$"):
         await made(service, model="y", files={"weights": other})
-    with pytest.raises(NotSupportedError, match="2 files"):
+    with pytest.raises(BadRequestError, match=r"^supplied file was not in GGUF format$"):
         await made(service, model="y", files={"weights": digest, "more": other})
 
 

@@ -1,12 +1,7 @@
 """Chat and generate over a scripted engine: what reaches the engine, what comes back, and what is refused."""
 
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
@@ -19,94 +14,14 @@ from corral.core.errors import (
     ModelNotFoundError,
     NotSupportedError,
 )
-from corral.core.settings import Settings
-from corral.core.types import LoadSpec, Message
-from corral.engine.fake import FakeEngine, FakeLauncher, Script
-from corral.sched import Scheduler
-from corral.service import Inference
-from corral.service.prompt import ChatPrompt
-from corral.service.requests import ChatRequest, Delta, Done, Event, GenerateRequest, Loaded, Rendered, Truncation
-from corral.store import Model, ModelName, Store
+from corral.core.types import Message
+from corral.engine.fake import Script
+from corral.service.prompt import Prompt
+from corral.service.requests import ChatRequest, Delta, Done, GenerateRequest, Loaded, Rendered, Truncation
+from tests.support.inference_bench import BOS, bench, system, text_of, user
 from tests.support.models import make_model
 
 TEMPLATE = "{{ range .Messages }}[{{ .Role }}] {{ .Content }} {{ end }}"
-
-
-@dataclass(slots=True)
-class Shelf:
-    """A store of models made by hand."""
-
-    models: dict[ModelName, Model]
-
-    read: int = 0  # so many models were not known yet
-
-    def cached(self, name: ModelName) -> Model | None:
-        return self.models.get(name) if self.read else None
-
-    def get(self, name: ModelName) -> Model:
-        self.read += 1
-        if name not in self.models:
-            raise ModelNotFoundError(name.short)
-        return self.models[name]
-
-
-BOS = -1
-
-
-class BosEngine(FakeEngine):
-    """Begins a text with a BOS, as most models want it."""
-
-    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        return [BOS] * add_special + await super().tokenize(text, add_special=add_special)
-
-
-class BosLauncher(FakeLauncher):
-    async def launch(self, spec: LoadSpec, on_progress: Callable[[float], None]) -> FakeEngine:
-        engine = await super().launch(spec, on_progress)
-        self.engines[-1] = BosEngine(engine.info, scripts=self.scripts)
-        return self.engines[-1]
-
-
-@dataclass(slots=True)
-class Bench:
-    inference: Inference
-    launcher: FakeLauncher
-
-    @property
-    def prompts(self) -> list[str]:
-        return [job.prompt for engine in self.launcher.engines for job in engine.jobs]
-
-    async def chat(self, model: str, *messages: Message, **more: Any) -> list[Event]:
-        async with self.inference.chat(ChatRequest(model=model, messages=messages, **more)) as events:
-            return [event async for event in events]
-
-    async def generate(self, model: str, prompt: str = "", **more: Any) -> list[Event]:
-        async with self.inference.generate(GenerateRequest(model=model, prompt=prompt, **more)) as events:
-            return [event async for event in events]
-
-
-@asynccontextmanager
-async def bench(*models: Model, scripts: Sequence[Script] = ()) -> AsyncIterator[Bench]:
-    launcher = BosLauncher(scripts=deque(scripts))
-    scheduler = Scheduler(launcher, Settings())
-    inference = Inference(cast("Store", Shelf({model.name: model for model in models})), scheduler)
-    try:
-        yield Bench(inference, launcher)
-    finally:
-        await scheduler.aclose()
-        inference.close()
-
-
-def user(text: str) -> Message:
-    return Message(role="user", content=text)
-
-
-def system(text: str) -> Message:
-    return Message(role="system", content=text)
-
-
-def text_of(events: Sequence[Event]) -> str:
-    return "".join(event.content for event in events if isinstance(event, Delta))
 
 
 async def test_chat_gives_the_answer_in_pieces_and_then_its_cost(tmp_path: Path) -> None:
@@ -207,17 +122,17 @@ async def test_a_huge_chat_is_rendered_beside_the_event_loop_also_when_it_is_sho
     turns = [user(huge), Message(role="assistant", content="a"), user("last")]
     model = make_model(tmp_path, "m", template=TEMPLATE)
     where: dict[int, set[str]] = {}
-    render = ChatPrompt.render
+    render = Prompt.render
 
-    def watched(prompt: ChatPrompt) -> str:
+    def watched(prompt: Prompt, *, quick: bool = False) -> str:
         where.setdefault(len(prompt.messages), set()).add(threading.current_thread().name.partition("_")[0])
-        return render(prompt)
+        return render(prompt, quick=quick)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ChatPrompt, "render", watched)
+        patch.setattr(Prompt, "render", watched)
         async with bench(model, scripts=[Script(), Script(("yes",))]) as b:
             assert text_of(await b.chat("m", *turns, options={"num_ctx": 256})) == "yes"
-    assert where == {3: {"corral-prompt"}, 1: {"MainThread"}}
+    assert where == {3: {"corral-render"}, 1: {"MainThread"}}
 
 
 async def test_an_over_long_chat_is_refused_with_both_numbers_when_it_must_not_be_cut(tmp_path: Path) -> None:

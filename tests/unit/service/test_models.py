@@ -154,16 +154,25 @@ def test_capabilities_come_from_the_template(
     assert listed_capabilities(model) == listed
 
 
+@pytest.mark.parametrize("template", [None, "{{ .Prompt }}"])
+def test_a_model_inserts_by_the_tokens_of_its_vocabulary(store: Store, tmp_path: Path, template: str | None) -> None:
+    path = write_scripted(tmp_path / "x.gguf", "x", special=("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"))
+    model = add_model(store, "m", path, template=template)
+    assert capabilities(model) == listed_capabilities(model) == ["completion", "insert"]
+
+
 def test_model_with_pooling_gives_embeddings_alone(store: Store, tmp_path: Path) -> None:
     model = add_model(store, "m", write_scripted(tmp_path / "x.gguf", "x", metadata={"llama.pooling_type": 1}))
     assert capabilities(model) == ["embedding"]
 
 
-async def test_list_passes_damaged_models_over(store: Store, service: ModelService, gguf: Path) -> None:
+async def test_list_has_damaged_models_apart(store: Store, service: ModelService, gguf: Path) -> None:
     model = add_model(store, "m", gguf)
     add_model(store, "n", gguf)
     (store.root / "manifests/registry.ollama.ai/library/n/latest").write_text("{")
-    assert await service.list_models() == [model]
+    listing = await service.list_models()
+    assert listing.models == [model]
+    assert [item.name.short for item in listing.damaged] == ["n:latest"]
 
 
 async def test_show_and_delete_have_their_own_words_for_errors(store: Store, service: ModelService, gguf: Path) -> None:

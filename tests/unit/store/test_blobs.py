@@ -151,18 +151,21 @@ def test_sweep_goes_on_after_a_file_that_it_cannot_remove(store: Store) -> None:
     assert files(store) == [".tmp-0", ".tmp-z"]
 
 
-def test_temporary_file_is_no_blob_and_is_swept_when_old(store: Store) -> None:
-    layout = Layout(store.root)
-    writer = BlobWriter(layout)
+def test_temporary_file_is_no_blob_and_is_swept_when_its_writer_is_gone(store: Store) -> None:
+    writer = BlobWriter(Layout(store.root))
     writer.write(DATA)
     (temporary,) = (store.root / "blobs").iterdir()
     assert "sha256" not in temporary.name
+    left = temporary.with_name(".tmp-left")
+    left.write_bytes(DATA)
     store.sweep()
-    assert temporary.exists()
-    os.utime(temporary, (0, 0))
+    assert {temporary.name, ".tmp-left"} == set(files(store))
+    for path in (temporary, left):
+        os.utime(path, (0, 0))
     store.sweep()
-    assert not temporary.exists()
+    assert files(store) == [temporary.name]
     writer.close()
+    assert files(store) == []
 
 
 def test_import_file_moves_it_into_the_store(store: Store, tmp_path: Path) -> None:

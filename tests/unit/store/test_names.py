@@ -48,3 +48,11 @@ def test_parse_refuses_both_places(text: str) -> None:
 
 def test_key_is_the_same_in_any_case() -> None:
     assert ModelName.parse("Me/LLama3:8B").key == ModelName.parse("me/llama3:8b").key
+
+
+@pytest.mark.parametrize(
+    ("text", "is_cloud"),
+    [("x:cloud", True), ("x:120b-cloud", True), ("x:20B-Cloud", True), ("x", False), ("cloud", False), ("x:cloudy", False)],
+)
+def test_cloud_is_said_by_the_tag(text: str, is_cloud: bool) -> None:
+    assert ModelName.parse(text).is_cloud == is_cloud

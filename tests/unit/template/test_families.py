@@ -7,6 +7,7 @@ from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.template import CHATML, Conversation, choose, compile_go, compile_jinja, detect_family
 from corral.template.formats import EOS, FAMILIES
+from tests.support.conversations import RECORDED
 from tests.support.shared import shared_files, shared_lines
 
 TURNS = (
@@ -58,13 +59,21 @@ def test_family_is_recognised_by_what_the_template_does(jinja: str, name: str | 
 def test_go_template_of_a_family_has_the_marks_it_is_recognised_by(index: int) -> None:
     family, marks = FAMILIES[index]
     text = compile_go(family.template.replace(EOS, "")).render(Conversation(messages=TURNS))
-    squeezed = "".join(text.split())
+    squeezed = "".join(text.split()).replace("<<SYS>><</SYS>>", "").replace("<s>", "")  # Llama 2's, which nothing asks for
     before, rest = squeezed.split("one", 1)
     answer, rest = rest.split("two", 1)
     next_user, end = rest.split("three", 1)
     assert before.endswith(marks.user)
     assert (answer, end) == (marks.answer, marks.end or marks.answer)
     assert next_user in marks.next_user
+
+
+@pytest.mark.parametrize("case", RECORDED)
+@pytest.mark.parametrize("folder", shared_files("testdata/gotmpl"), ids=lambda path: path.stem)
+def test_go_template_of_a_family_renders_as_ollamas_does(folder: Path, case: str) -> None:
+    (family,) = (family for family, _ in FAMILIES if family.name == folder.stem)
+    template = compile_go(family.template.replace(EOS, "</s>"))
+    assert template.render(Conversation(messages=RECORDED[case])) == (folder / f"{case}.expected").read_text()
 
 
 @pytest.mark.parametrize("index", range(len(FAMILIES)), ids=[family.name for family, _ in FAMILIES])

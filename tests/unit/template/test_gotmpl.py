@@ -7,6 +7,7 @@ import pytest
 from corral.core.errors import BadRequestError
 from corral.core.types import Message, ToolCall
 from corral.template import CHATML, Conversation, compile_go
+from tests.support.conversations import RECORDED
 from tests.support.shared import shared_files
 
 
@@ -14,15 +15,6 @@ def said(role: str, content: str, **more: object) -> Message:
     return Message(role=role, content=content, **more)  # type: ignore[arg-type]  # the test's own keywords
 
 
-SYSTEM = said("system", "You are a helpful assistant.")
-HELLO = said("user", "Hello, how are you?")
-ANSWER = said("assistant", "I'm doing great. How can I help you today?")
-AGAIN = said("user", "I'd like to show off how chat templating works!")
-RECORDED = {
-    "user": (HELLO,),
-    "user-assistant-user": (HELLO, ANSWER, AGAIN),
-    "system-user-assistant-user": (SYSTEM, HELLO, ANSWER, AGAIN),
-}
 MARIO = "{{ .System }}|{{ .Prompt }}|"
 TURN = "{{ if .System }}S:{{ .System }}\n{{ end }}{{ if .Prompt }}U:{{ .Prompt }}\n{{ end }}A:{{ .Response }}\n"
 WEATHER = {
@@ -193,21 +185,6 @@ def test_suffix_is_rendered_by_its_own_branch() -> None:
 def test_abilities_are_those_of_the_fields_that_are_used(template: str, has: tuple[bool, bool, bool]) -> None:
     compiled = compile_go(template)
     assert (compiled.has_tools, compiled.has_suffix, compiled.has_thinking) == has
-
-
-@pytest.mark.parametrize(
-    ("template", "complaint"),
-    [
-        ("{{ .Nope", "template: :1: unclosed action"),
-        ("a\n{{ if .X }}", "template: :2: unexpected EOF"),
-        ("{{ nope }}", 'template: :1: function "nope" not defined'),
-        ("{{ end }}", "template: :1: unexpected end"),
-    ],
-)
-def test_bad_syntax_is_refused_in_gos_words(template: str, complaint: str) -> None:
-    with pytest.raises(BadRequestError) as caught:
-        compile_go(template)
-    assert str(caught.value) == complaint
 
 
 @pytest.mark.parametrize(

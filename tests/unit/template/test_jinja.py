@@ -86,7 +86,7 @@ def test_complaint_of_the_template_is_what_the_user_reads() -> None:
         "{{ messages[5].role }}",
         "{{ 'a' + 1 }}",
         "{% for i in range(1000000) %}{% endfor %}",
-        "{{ messages.append(1) }}",
+        "{{ messages.nope(1) }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{% include 'etc/passwd' %}",

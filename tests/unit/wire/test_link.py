@@ -1,9 +1,11 @@
 import msgspec
 import pytest
 
-from corral.core.types import EngineInfo, Finish, Job, LoadSpec, Sampling
+from corral.core.types import EngineInfo, Finish, Job, LoadSpec, Sampling, Vectors
 from corral.wire.link import (
     Cancel,
+    Embed,
+    Embedded,
     Frame,
     FrameSplitter,
     FromWorker,
@@ -17,6 +19,7 @@ from corral.wire.link import (
     Progress,
     StepFrame,
     Submit,
+    Taken,
     Tokenize,
     Tokens,
     ToWorker,
@@ -26,6 +29,7 @@ from corral.wire.link import (
 FINISH = Finish(reason="stop", prompt_tokens=7, cached_tokens=3, prompt_ns=5, eval_tokens=2, eval_ns=1 << 62)
 JOB = Job(
     prompt="Ein Gruß\n\x00🦙",
+    suffix="Ende",
     prefix_tokens=(1, 2, 2**31 - 1),
     sampling=Sampling(temperature=0.0, seed=2**32 - 1),
     stop=("</s>", ""),
@@ -37,7 +41,13 @@ INFO = EngineInfo(
     n_ctx=4096, n_ctx_train=8192, n_parallel=16, size_bytes=1 << 40, vram_bytes=0, can_shift=True, devices=("CPU", "CUDA0: x")
 )
 SPEC = LoadSpec(model_path="/a b/ü.gguf", adapter_paths=("/x",), n_ctx=4096, n_parallel=16, use_mmap=False)
-TO_WORKER = [Load(SPEC), Submit(1, JOB), Cancel(2**53), Tokenize(4, "a\ud7ffb", add_special=True)]
+TO_WORKER = [
+    Load(SPEC),
+    Submit(1, JOB),
+    Embed(2, ["", "ü\x00🦙"], 512, truncate=True),
+    Cancel(2**53),
+    Tokenize(4, "a\ud7ffb", add_special=True),
+]
 FROM_WORKER = [
     Hello(("CPU",), gpu_total_bytes=0),
     Progress(0.25),
@@ -45,8 +55,10 @@ FROM_WORKER = [
     LoadFailed("no such file: 'x'"),
     StepFrame([Gain(1, "text"), Gain(2, "", FINISH)]),
     StepFrame([]),
+    Taken(3),
     Overflow(3, 4097, 4096),
     JobFailed(4, "reason"),
+    Embedded(6, Vectors(2, bytes(range(256)), 17)),
     Tokens(5, list(range(300))),
 ]
 

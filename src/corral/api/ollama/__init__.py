@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from corral.api.ollama import answers, blobs, models, progress, server
+from corral.api.ollama import answers, blobs, cloud, embed, models, progress, server
 from corral.api.openapi import Operation
 from corral.wire import ollama as wire
 
@@ -16,7 +16,7 @@ _READ = ("GET", "HEAD")
 
 
 def operations(services: "Services") -> list[Operation]:
-    return [*_generation(services), *_models(services), *_making(services), *_server(), *_missing()]
+    return [*_generation(services), *_models(services), *_making(services), *_server(), *_cloud()]
 
 
 def _generation(services: "Services") -> Sequence[Operation]:
@@ -40,6 +40,24 @@ def _generation(services: "Services") -> Sequence[Operation]:
             request=wire.GenerateRequest,
             response=wire.GenerateResponse,
             streams=True,
+        ),
+        Operation(
+            path="/api/embed",
+            methods=("POST",),
+            handler=embed.embed(services.embed),
+            summary="Make vectors of texts",
+            tag="generation",
+            request=wire.EmbedRequest,
+            response=wire.EmbedResponse,
+        ),
+        Operation(
+            path="/api/embeddings",
+            methods=("POST",),
+            handler=embed.embeddings(services.embed),
+            summary="Make a vector of one text: the older form of embed",
+            tag="generation",
+            request=wire.EmbeddingRequest,
+            response=wire.EmbeddingResponse,
         ),
     ]
 
@@ -105,6 +123,16 @@ def _making(services: "Services") -> Sequence[Operation]:
             streams=True,
         ),
         Operation(
+            path="/api/push",
+            methods=("POST",),
+            handler=progress.push(services.push),
+            summary="Send a model to a registry",
+            tag="making models",
+            request=wire.PushRequest,
+            response=wire.ProgressResponse,
+            streams=True,
+        ),
+        Operation(
             path="/api/create",
             methods=("POST",),
             handler=progress.create(services.create),
@@ -155,15 +183,45 @@ def _server() -> Sequence[Operation]:
     ]
 
 
-def _missing() -> Sequence[Operation]:
+def _cloud() -> Sequence[Operation]:
     return [
         Operation(
-            path=path,
+            path="/api/status",
+            methods=("GET",),
+            handler=cloud.status,
+            summary="That there is no cloud",
+            tag="cloud",
+            response=wire.StatusResponse,
+        ),
+        Operation(
+            path="/api/experimental/model-recommendations",
+            methods=("GET",),
+            handler=cloud.recommendations,
+            summary="Models that a cloud recommends: none",
+            tag="cloud",
+            response=wire.RecommendationsResponse,
+        ),
+        Operation(path="/api/me", methods=("POST",), handler=cloud.who_am_i, summary="Who is signed in: nobody", tag="cloud"),
+        Operation(path="/api/signout", methods=("POST",), handler=cloud.sign_out, summary="Sign out of a cloud", tag="cloud"),
+        Operation(
+            path="/api/user/keys/{encoded_key}",
+            methods=("DELETE",),
+            handler=cloud.sign_out,
+            summary="Sign out of a cloud: the older form",
+            tag="cloud",
+        ),
+        Operation(
+            path="/api/experimental/web_search",
             methods=("POST",),
-            handler=server.missing(path),
-            summary="Not available in this version",
-            tag="later",
-            is_documented=False,
-        )
-        for path in ("/api/push", "/api/embed", "/api/embeddings")
+            handler=cloud.unavailable("web search"),
+            summary="Search the web through a cloud",
+            tag="cloud",
+        ),
+        Operation(
+            path="/api/experimental/web_fetch",
+            methods=("POST",),
+            handler=cloud.unavailable("web fetch"),
+            summary="Fetch a page through a cloud",
+            tag="cloud",
+        ),
     ]

@@ -16,6 +16,7 @@ from corral.core import types as domain
 from corral.core.errors import BadRequestError
 from corral.core.units import keep_alive_s
 from corral.service.create import CreateRequest
+from corral.service.embed import EmbedRequest
 from corral.service.requests import ChatRequest, GenerateRequest, Think
 from corral.wire import ollama as wire
 
@@ -74,6 +75,45 @@ def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:
     }
 
 
+def embed_request(request: wire.EmbedRequest, *, client: str) -> EmbedRequest:
+    return EmbedRequest(
+        model=request.model or "",
+        keep_alive_s=_keep_alive(request.keep_alive),
+        texts=_texts(request.input),
+        truncate=request.truncate is not False,
+        dimensions=max(0, request.dimensions or 0),
+        options=request.options or {},
+        client=client,
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """One text, or many. A single empty one is none."""
+    match value:
+        case None | "":
+            return ()
+        case str():
+            return (value,)
+        case list() if all(isinstance(item, str) for item in value):
+            return tuple(value)
+        case _:
+            raise BadRequestError("invalid input type")
+
+
+def embedding_request(request: wire.EmbeddingRequest, *, client: str) -> EmbedRequest:
+    """The older form: a text that is too long is refused."""
+    if not request.model:
+        raise BadRequestError("model is required")
+    return EmbedRequest(
+        model=request.model,
+        keep_alive_s=_keep_alive(request.keep_alive),
+        texts=_texts(request.prompt),
+        truncate=False,
+        options=request.options or {},
+        client=client,
+    )
+
+
 def create_request(request: wire.CreateRequest) -> CreateRequest:
     return CreateRequest(
         model=request.model or request.name or "",
@@ -85,7 +125,10 @@ def create_request(request: wire.CreateRequest) -> CreateRequest:
         licenses=_licenses(request.license),
         parameters=request.parameters or {},
         messages=tuple(message(item) for item in request.messages or ()),
-        quantize=request.quantize or "",
+        remote_host=request.remote_host or "",
+        draft_files=request.draft_files,
+        draft_quantize=request.draft_quantize or "",
+        quantize=request.quantize or request.quantization or "",
         renderer=request.renderer or "",
         parser=request.parser or "",
         requires=request.requires or "",

@@ -21,7 +21,9 @@ _COPILOT: Final = "GitHubCopilotChat/"  # it calls a model by its basename, and 
 
 def tags(service: ModelService) -> Handler:
     async def handle(_exchange: Exchange) -> Answer:
-        return json_answer(wire.ListResponse(models=[_listed(model) for model in await service.list_models()]))
+        listing = await service.list_models()
+        damaged = [wire.DamagedModel(name=item.name.short, error=str(item.error)) for item in listing.damaged]
+        return json_answer(wire.ListResponse(models=[_listed(model) for model in listing.models], damaged=damaged))
 
     return handle
 
@@ -81,6 +83,8 @@ def _shown(result: ShowResult, named: Mapping[str, str]) -> wire.ShowResponse:
         parameters=result.parameters,
         template=result.template,
         system=result.system,
+        renderer=result.model.config.renderer,
+        parser=result.model.config.parser,
         details=_details(result.model),
         messages=[wire.Message(role=message.role, content=message.content) for message in result.messages],
         model_info={**result.model_info, **named},
@@ -88,6 +92,7 @@ def _shown(result: ShowResult, named: Mapping[str, str]) -> wire.ShowResponse:
         tensors=[wire.Tensor(name=tensor.name, type=tensor.type_name, shape=list(tensor.shape)) for tensor in result.tensors],
         capabilities=result.capabilities,
         modified_at=local_text(result.model.modified_ns),
+        requires=result.model.config.requires,
     )
 
 

@@ -1,4 +1,4 @@
-"""POST /api/pull and /api/create, and the blobs that a create is made of: work that is reported on while it is done."""
+"""POST /api/pull, /api/push and /api/create: work that is reported on while it is done."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -7,18 +7,22 @@ from typing import Final
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import PLAIN_JSON, Answer, Exchange, Handler, json_answer
 from corral.api.ollama.convert import create_request
-from corral.api.services import CreateService, PullService
+from corral.api.services import CreateService, PullService, PushService
 from corral.api.stream import line, pump
+from corral.core.errors import BadRequestError
 from corral.service.requests import Status
 from corral.wire import ollama as wire
 
 _PULL: Final = RequestDecoder(wire.PullRequest)
+_PUSH: Final = RequestDecoder(wire.PushRequest)
 _CREATE: Final = RequestDecoder(wire.CreateRequest)
 
 
 def _line(status: Status) -> bytes:
     return line(
-        wire.ProgressResponse(status=status.status, digest=status.digest, total=status.total, completed=status.completed)
+        wire.ProgressResponse(
+            status=status.status, digest=status.digest, type=status.kind, total=status.total, completed=status.completed
+        )
     )
 
 
@@ -45,6 +49,17 @@ def pull(service: PullService) -> Handler:
         given = _PULL.decode(exchange.body)
         running = service.pull(given.model or given.name or "", insecure=bool(given.insecure))
         return await _report(exchange, running, stream=given.stream is not False)
+
+    return handle
+
+
+def push(service: PushService) -> Handler:
+    async def handle(exchange: Exchange) -> Answer | None:
+        given = _PUSH.decode(exchange.body)
+        name = given.model or given.name
+        if not name:
+            raise BadRequestError("model is required")
+        return await _report(exchange, service.push(name, insecure=bool(given.insecure)), stream=given.stream is not False)
 
     return handle
 

@@ -1,10 +1,9 @@
-"""What the server says of itself in Ollama's words, and of the endpoints that it does not have yet."""
+"""What the server says of itself, in Ollama's words."""
 
 from typing import Final
 
 from corral import __version__
-from corral.api.exchange import Answer, Exchange, Handler, json_answer
-from corral.core.errors import BadRequestError, NotSupportedError
+from corral.api.exchange import Answer, Exchange, json_answer
 from corral.core.settings import OLLAMA_VERSION
 from corral.wire.ollama import VersionResponse
 
@@ -18,14 +17,3 @@ async def root(_exchange: Exchange) -> Answer:
 
 async def version(_exchange: Exchange) -> Answer:
     return _VERSION
-
-
-def missing(path: str) -> Handler:
-    """For a documented endpoint that this version lacks: says so, rather than that nobody knows it."""
-
-    async def handle(exchange: Exchange) -> Answer:
-        if not exchange.body.strip():
-            raise BadRequestError("missing request body")
-        raise NotSupportedError(f"{path} is not available in this version of Corral ({__version__})")
-
-    return handle

@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from corral.core.errors import EngineError
 from corral.core.types import FinishReason, Job
 from corral.engine.llamacpp.filling import Filling
-from corral.engine.llamacpp.generation import Generation
+from corral.engine.llamacpp.generation import STUCK, Generation
 from corral.engine.llamacpp.memory import KvContext
 from corral.engine.llamacpp.slots import Place, SlotTable
 from corral.wire.link import Frame, Gain, JobFailed, Overflow, StepFrame
@@ -49,6 +49,7 @@ class Words(Protocol):
     size: int  # token ids are below it
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
+    def infill(self, before: str, after: str, *, add_special: bool) -> list[int] | None: ...
     def piece(self, token: int) -> bytes: ...
     def ends(self, token: int) -> bool: ...
 
@@ -97,17 +98,26 @@ class Batcher(Generic[C]):
             if not 0 <= token < self._words.size:
                 reason = f"the context has a token {token}, and the model has none of that number"
                 return JobFailed(job_id, reason, is_asked_wrong=True)
-        begins_text = not job.prefix_tokens
         try:
-            tokens = [*job.prefix_tokens, *self._words.tokenize(job.prompt, add_special=begins_text)]
+            own = self._own_tokens(job)
         except EngineError as error:
             return JobFailed(job_id, str(error))
+        if own is None:
+            return JobFailed(job_id, "the model has no tokens to ask for what goes before a suffix", is_asked_wrong=True)
+        tokens = [*job.prefix_tokens, *own]
         if len(tokens) >= job.num_ctx:
             return Overflow(job_id, len(tokens), job.num_ctx)
         if not tokens:
             return JobFailed(job_id, "the prompt has no tokens", is_asked_wrong=True)
         self._waiting.append(Generation(job_id, job, tokens))
         return None
+
+    def _own_tokens(self, job: Job) -> list[int] | None:
+        """What comes after the prefix; None where the model cannot ask for it."""
+        begins_text = not job.prefix_tokens
+        if job.suffix:
+            return self._words.infill(job.prompt, job.suffix, add_special=begins_text)
+        return self._words.tokenize(job.prompt, add_special=begins_text)
 
     def cancel(self, job_id: int) -> None:
         """The job leaves before the next step; what it computed stays parked."""
@@ -128,6 +138,7 @@ class Batcher(Generic[C]):
                 gains += self._compute()
             except EngineError as error:
                 frames += self._fail(list(self._running.values()), str(error))
+        frames += self._give_up_stuck()
         return [StepFrame(gains), *frames] if gains else frames
 
     # Joining and leaving
@@ -208,6 +219,13 @@ class Batcher(Generic[C]):
             self._slots.spoil(generation.slot)
             self._leave(generation)
         return [JobFailed(generation.job_id, reason) for generation in generations]
+
+    def _give_up_stuck(self) -> list[Frame]:
+        """Ends the answers that say one token for ever. What they have computed is sound."""
+        stuck = [generation for generation in self._running.values() if generation.is_stuck]
+        for generation in stuck:
+            self._leave(generation)
+        return [JobFailed(generation.job_id, STUCK) for generation in stuck]
 
     # Computing
 

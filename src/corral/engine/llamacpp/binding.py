@@ -27,21 +27,22 @@ _BYTES_PER_VALUE: Final = {
     "q4_1": 20 / 32,
     "q4_0": 18 / 32,
 }
-_WARN: Final = 3  # GGML_LOG_LEVEL_WARN
+_WARN, _ERROR = 3, 4  # GGML_LOG_LEVEL_*
 _CONTINUED: Final = 5  # GGML_LOG_LEVEL_CONT
 _MMAP, _NO_MMAP, _AUTO = 1, 0, -1  # llama_load_mode
 _BUFFER: Final = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size += +([\d.]+) MiB")
 
 
 class NativeLog:
-    """Keeps llama.cpp's last complaints, and passes them on; everything else only when debugging.
+    """Keeps llama.cpp's last errors, and passes them and its warnings on; everything else only when debugging.
 
     Also hears how large the buffers are that it makes: the C API tells that nowhere else.
     """
 
     def __init__(self, *, debug: bool) -> None:
         self.complaints: list[str] = []
-        self._buffers: dict[tuple[str, str], int] = {}  # by kind and device, the last one that was made
+        self.topic = ""  # what buffers that are made now are for: those of another topic stay
+        self._buffers: dict[tuple[str, str, str], int] = {}  # by topic, kind and device, the last one that was made
         self._least = 0 if debug else _WARN
         self._level = 0
         self._callback = api.llama_log_callback(self._take)  # must live as long as llama.cpp may call it
@@ -51,16 +52,24 @@ class NativeLog:
         self._level = self._level if level == _CONTINUED else level
         line = text.decode(errors="replace").strip()
         if found := _BUFFER.search(line):
-            self._buffers[found[2], found[1]] = int(float(found[3]) * (1 << 20))
+            self._buffers[self.topic, found[2], found[1]] = int(float(found[3]) * (1 << 20))
         if not line or self._level < self._least:
             return
-        if self._level >= _WARN:
+        if self._level >= _ERROR:
             self.complaints = [*self.complaints[-19:], line]
         log.log(logging.WARNING if self._level >= _WARN else logging.DEBUG, "llama.cpp: %s", line)
 
     def buffer_bytes(self) -> int:
-        """Everything that llama.cpp has taken for the model and its newest context."""
+        """Everything that llama.cpp has taken for the model and the newest context of each topic."""
         return sum(self._buffers.values())
+
+    def note(self, topic: str, kind: str, size_bytes: int) -> None:
+        """A buffer that llama.cpp makes without a word."""
+        self._buffers[topic, kind, ""] = size_bytes
+
+    def forget(self, topic: str) -> None:
+        """The buffers of that topic are given back."""
+        self._buffers = {key: size for key, size in self._buffers.items() if key[0] != topic}
 
 
 class Vocabulary:
@@ -71,22 +80,39 @@ class Vocabulary:
         self.size: int = api.llama_vocab_n_tokens(self._vocab)
         self.bos: int = api.llama_vocab_bos(self._vocab)
         self.adds_bos: bool = api.llama_vocab_get_add_bos(self._vocab)
+        fim = (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
+        self._infill: list[int] = [mark(self._vocab) for mark in fim]  # -1 where there is none
         self._pieces: list[bytes | None] = [None] * self.size
         self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._ends: dict[int, bool] = {}
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids, special tokens parsed. A BOS that the model wants is not added to a text that begins with it."""
-        data = text.encode("utf-8", "replace")
-        room = len(data) + 8
-        tokens = (api.llama_token * room)()
-        count = api.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, True)
-        if count < 0:
-            raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
-        ids = list(tokens[:count])
+        ids = self._ids(text, add_special=add_special, parse_special=True)
         if add_special and self.adds_bos and ids[:2] == [self.bos, self.bos]:
             del ids[0]
         return ids
+
+    def infill(self, before: str, after: str, *, add_special: bool) -> list[int] | None:
+        """The prompt that asks for what goes between two plain texts; None where the model has no tokens for that.
+
+        Source: llama.cpp tools/server, format_prompt_infill, less what it says of other files.
+        """
+        if min(self._infill) < 0:
+            return None
+        prefix, suffix, middle = self._infill
+        texts = [self._ids(text, add_special=False, parse_special=False) for text in (before, after)]
+        bos = [self.bos] if add_special and self.adds_bos else []
+        return [*bos, prefix, *texts[0], suffix, *texts[1], middle]
+
+    def _ids(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        tokens = (api.llama_token * room)()
+        count = api.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, parse_special)
+        if count < 0:
+            raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
+        return list(tokens[:count])
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token's text; nothing for control tokens."""
@@ -134,6 +160,7 @@ class Model:
         self.size_bytes: int = api.llama_model_size(self.pointer)
         self.n_ctx_train: int = api.llama_model_n_ctx_train(self.pointer)
         self.layers: int = api.llama_model_n_layer(self.pointer)
+        self.embedding_size: int = api.llama_model_n_embd_out(self.pointer)
         self.window: int = api.llama_model_n_swa(self.pointer)  # tokens that a layer looks back at most; 0: all
         self.keeps_state: bool = api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer)
         self._adapters = list[Any]()
@@ -159,6 +186,12 @@ class Model:
         value = self._number("attention.value_length") or head_size
         values = self.layers * int(api.llama_model_n_head_kv(self.pointer)) * (key + value)
         return values * _BYTES_PER_VALUE.get(kv_type, 2.0)
+
+    @property
+    def pooling(self) -> int | None:
+        """How the file says that token vectors become one, by llama.cpp's numbers; None: nothing, it is there for text."""
+        text = self._meta(f"{self._meta('general.architecture')}.pooling_type")
+        return int(text) if text.isdecimal() else None
 
     def _number(self, key: str) -> int:
         """`ARCHITECTURE.key` of the file's metadata; 0 where it has none."""

@@ -13,11 +13,26 @@ from corral.core.errors import (
     CorralError,
     EngineCrashedError,
     EngineError,
+    EngineLostError,
     ServerStoppingError,
 )
-from corral.core.types import EngineInfo, Finish, Job, Step
+from corral.core.types import EmbedJob, EngineInfo, Finish, Job, Step, Vectors
+from corral.engine.llamacpp.embed_stream import EmbedStream
 from corral.engine.llamacpp.process import WorkerProcess
-from corral.wire.link import Cancel, FromWorker, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Tokenize, Tokens
+from corral.wire.link import (
+    Cancel,
+    Embedded,
+    FromWorker,
+    Gain,
+    JobFailed,
+    Loaded,
+    Overflow,
+    StepFrame,
+    Submit,
+    Taken,
+    Tokenize,
+    Tokens,
+)
 
 log: Final = logging.getLogger(__name__)
 _INBOX_CHARS: Final = 4 << 20  # text that a slow client may leave unread; more than any sane answer has
@@ -32,6 +47,7 @@ class _Stream:
         self._finish: Finish | None = None
         self._error: CorralError | None = None
         self._news = asyncio.Event()
+        self.is_taken = False  # the worker has it
         self.has_begun = False
 
     @property
@@ -76,6 +92,7 @@ class LlamaCppEngine:
         self._info = info
         self._is_closing = False
         self._streams: dict[int, _Stream] = {}
+        self._embeds: dict[int, EmbedStream] = {}
         self._calls: dict[int, asyncio.Future[list[int]]] = {}
         self._numbers = count(1)
         worker.on_frame = self._take
@@ -97,7 +114,7 @@ class LlamaCppEngine:
     @asynccontextmanager
     async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Step]]:
         if not self._worker.is_alive:
-            raise EngineCrashedError
+            raise EngineLostError
         number = next(self._numbers)
         stream = self._streams[number] = _Stream()
         try:
@@ -106,6 +123,19 @@ class LlamaCppEngine:
         finally:
             del self._streams[number]
             if not stream.is_over:
+                self._worker.send(Cancel(number))
+
+    @asynccontextmanager
+    async def embed(self, job: EmbedJob) -> AsyncIterator[AsyncIterator[Vectors]]:
+        if not self._worker.is_alive:
+            raise EngineLostError
+        number = next(self._numbers)
+        stream = self._embeds[number] = EmbedStream(number, job, self._worker.send)
+        try:
+            yield stream.vectors()
+        finally:
+            del self._embeds[number]
+            if not stream.is_idle:
                 self._worker.send(Cancel(number))
 
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
@@ -128,9 +158,13 @@ class LlamaCppEngine:
 
     def _take(self, frame: FromWorker) -> None:
         match frame:
+            case Taken():
+                self._mark_taken(frame.job_id)
             case StepFrame():
                 for gain in frame.gains:
                     self._give(gain)
+            case Embedded():
+                self._give_vectors(frame)
             case Overflow():
                 self._fail(frame.job_id, ContextOverflowError(frame.prompt_tokens, frame.num_ctx))
             case JobFailed():
@@ -148,15 +182,34 @@ class LlamaCppEngine:
             self._worker.send(Cancel(gain.job_id))
             stream.fail(EngineError("the answer was not read for too long and was given up; read the stream as it comes"))
 
+    def _give_vectors(self, frame: Embedded) -> None:
+        if stream := self._embeds.get(frame.job_id):
+            stream.take(frame.vectors)
+
+    def _mark_taken(self, job_id: int) -> None:
+        if stream := self._stream(job_id):
+            stream.is_taken = True
+
     def _fail(self, job_id: int, error: CorralError) -> None:
-        if stream := self._streams.get(job_id):
+        if stream := self._stream(job_id):
             stream.fail(error)
+
+    def _stream(self, job_id: int) -> _Stream | EmbedStream | None:
+        return self._streams.get(job_id) or self._embeds.get(job_id)
 
     def _mourn(self) -> None:
         if not self._is_closing:
-            log.error("worker died", extra={"pid": self._worker.pid, "answers_lost": len(self._streams)})
+            log.error("worker died", extra={"pid": self._worker.pid, "answers_lost": len(self._streams) + len(self._embeds)})
         for stream in self._streams.values():
-            stream.fail(ServerStoppingError() if self._is_closing else EngineCrashedError(mid_answer=stream.has_begun))
+            stream.fail(ServerStoppingError() if self._is_closing else _crash_of(stream))
+        for embed in self._embeds.values():
+            embed.fail(ServerStoppingError() if self._is_closing else _crash_of(embed))
         for call in self._calls.values():
             if not call.done():
                 call.set_exception(ServerStoppingError() if self._is_closing else EngineCrashedError())
+
+
+def _crash_of(stream: _Stream | EmbedStream) -> EngineCrashedError:
+    if not stream.is_taken:
+        return EngineLostError()
+    return EngineCrashedError(mid_answer=stream.has_begun)

@@ -7,6 +7,8 @@ from typing import Final
 from corral.core.types import Finish, FinishReason, Job
 from corral.engine.llamacpp.text import TextStream
 
+STUCK: Final = "prediction aborted, token repeat limit reached"
+_REPEATS: Final = 100  # of one token in a row; a model that says more of them does not find out of it again
 _ENDLESS: Final = 10  # "no limit" is this many contexts' worth of tokens. Source: ollama@v0.32 runner, num_predict
 
 
@@ -22,6 +24,7 @@ class Generation:
         self.computed = 0
         self.cached = 0
         self.drawn = 0
+        self._repeats = 0
         self.text = TextStream(job.stop)
         endless = job.num_ctx * _ENDLESS
         self.limit = job.num_predict if 0 <= job.num_predict <= endless else endless
@@ -44,6 +47,7 @@ class Generation:
         self._first_ns = self._first_ns or self._now_ns()
         if piece is None:
             return self.text.close(), "stop"
+        self._repeats = self._repeats + 1 if self._repeats and token == self.tokens[-1] else 1
         self.tokens.append(token)
         shown = self.text.feed(piece)
         if self.text.is_stopped:
@@ -51,6 +55,14 @@ class Generation:
         if self.drawn >= self.limit:
             return shown + self.text.close(), "length"
         return shown, None
+
+    @property
+    def is_stuck(self) -> bool:
+        """It has said the same token too often in a row.
+
+        Source: ollama@v0.33 llm, Completion: an error from this many on, no answer cut short.
+        """
+        return self._repeats > _REPEATS
 
     @property
     def is_full(self) -> bool:

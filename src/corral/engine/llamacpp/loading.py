@@ -3,19 +3,22 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from corral.core.errors import ModelLoadError
-from corral.core.types import EngineInfo, Job, LoadSpec
+from corral.core.errors import EngineError, ModelLoadError
+from corral.core.types import Job, LoadSpec
 from corral.engine.llamacpp.batcher import Batcher
 from corral.engine.llamacpp.binding import KV_TYPES, Model, NativeLog
 from corral.engine.llamacpp.context import Context, ContextSettings
 from corral.engine.llamacpp.devices import Device, devices
+from corral.engine.llamacpp.embed_context import NativeEmbedContext, reading
+from corral.engine.llamacpp.embedder import Embedder
+from corral.engine.llamacpp.loaded import Generator, LoadedModel
 from corral.engine.llamacpp.memory import KvMemory
+from corral.engine.llamacpp.reading import Reading
 from corral.engine.llamacpp.sampling import Sampler
 from corral.engine.llamacpp.slots import SlotTable
 from corral.engine.llamacpp.threads import ThreadCount
@@ -29,32 +32,6 @@ _GPU_SHARE: Final = 0.9  # of a GPU's free memory may go to weights and KV cells
 _NAME_BEFORE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
 _MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS
 _COMPUTE_BYTES: Final = 256 << 20
-
-
-@dataclass(slots=True)
-class LoadedModel:
-    """A model that takes jobs."""
-
-    model: Model
-    slots: SlotTable[Context]
-    batcher: Batcher[Context]
-    n_ctx: int
-    most: int
-    _log: NativeLog
-    _vram_before: int
-
-    def info(self) -> EngineInfo:
-        found = devices()
-        vram = max(0, self._vram_before - _vram_free(found))
-        return EngineInfo(
-            n_ctx=self.n_ctx,
-            n_ctx_train=self.model.n_ctx_train,
-            n_parallel=self.most,
-            size_bytes=max(self._log.buffer_bytes(), self.model.size_bytes, vram),
-            vram_bytes=vram,
-            can_shift=self.slots.context.can_shift,
-            devices=tuple(map(str, found)),
-        )
 
 
 def load(spec: LoadSpec, log: NativeLog, on_progress: Callable[[float], None]) -> LoadedModel:
@@ -89,19 +66,57 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
         flash_attention=spec.flash_attention,
         kv_type=spec.kv_cache_type,
     )
+    generator = _generator(model, spec, settings, log, n_ctx)
+    embedder = _embedder(model, settings, log, n_ctx)
+    if generator is None:
+        try:
+            embedder.grow(1)
+        except EngineError as exc:
+            raise ModelLoadError(str(exc)) from exc
+    return LoadedModel(
+        model=model,
+        generator=generator,
+        embedder=embedder,
+        n_ctx=n_ctx,
+        n_parallel=generator.most if generator else spec.n_parallel,
+        log=log,
+        vram_bytes=lambda: max(0, vram_before - _vram_free(devices())),
+    )
+
+
+def _generator(model: Model, spec: LoadSpec, settings: ContextSettings, log: NativeLog, n_ctx: int) -> Generator | None:
+    """None for a model that makes embeddings, by its own word or because it keeps no sequences."""
+    if model.pooling is not None:
+        return None
 
     def make_context(sequences: int, cells: int) -> Context:
         return Context(model, settings, sequences=sequences, cells=cells)
 
-    most = _most_sequences(spec.n_parallel, int(model.kv_bytes_per_token(spec.kv_cache_type) * n_ctx))
-    memory = KvMemory(make_context, sequences=_FIRST_SEQUENCES, cells=_FIRST_CELLS, most_sequences=most, most_cells=n_ctx)
-    slots = SlotTable(memory, can_drop=not model.keeps_state)
-
     def make_sampler(job: Job) -> Sampler:
         return Sampler(job.sampling, vocabulary_size=model.vocabulary.size, num_ctx=job.num_ctx)
 
+    most = _most_sequences(spec.n_parallel, int(model.kv_bytes_per_token(spec.kv_cache_type) * n_ctx))
+    try:
+        memory = KvMemory(make_context, sequences=_FIRST_SEQUENCES, cells=_FIRST_CELLS, most_sequences=most, most_cells=n_ctx)
+    except ModelLoadError:
+        if reading(model, log).keeps:
+            raise
+        return None
+    slots = SlotTable(memory, can_drop=not model.keeps_state)
     batcher = Batcher(slots, model.vocabulary, make_sampler, most=most, num_batch=settings.num_batch)
-    return LoadedModel(model, slots, batcher, n_ctx, most, log, vram_before)
+    return Generator(slots, batcher, most)
+
+
+def _embedder(model: Model, settings: ContextSettings, log: NativeLog, n_ctx: int) -> Embedder[NativeEmbedContext]:
+    """A model with learned positions has none beyond those that it was trained with: that is the most of a text."""
+    how: Reading | None = None
+
+    def make_context(room: int) -> NativeEmbedContext:
+        nonlocal how
+        how = how or reading(model, log)
+        return NativeEmbedContext(model, settings, how, log, room=room)
+
+    return Embedder(model.vocabulary, make_context, most=min(n_ctx, model.n_ctx_train or n_ctx))
 
 
 def _threads(asked: int, weights_bytes: int) -> ThreadCount:

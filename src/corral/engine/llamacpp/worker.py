@@ -7,7 +7,6 @@ closes, which happens however the parent dies.
 import logging
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Final
 
 import llama_cpp.llama_cpp as api
@@ -16,9 +15,11 @@ import msgspec
 from corral.core.errors import ModelLoadError
 from corral.engine.llamacpp.binding import NativeLog
 from corral.engine.llamacpp.devices import devices
-from corral.engine.llamacpp.loading import LoadedModel, load
+from corral.engine.llamacpp.loaded import LoadedModel
+from corral.engine.llamacpp.loading import load
 from corral.wire.link import (
     Cancel,
+    Embed,
     Frame,
     FrameSplitter,
     Hello,
@@ -82,19 +83,11 @@ class Worker:
         found = devices()
         self._link.send(Hello(tuple(map(str, found)), sum(device.total_bytes for device in found if device.is_gpu)))
         while True:
-            is_busy = self._loaded is not None and self._loaded.batcher.has_work
+            is_busy = self._loaded is not None and self._loaded.has_work
             for frame in self._link.receive(wait=not is_busy):
                 self._handle(frame)
-            if self._loaded and self._loaded.batcher.has_work:
-                self._step(self._loaded)
-
-    def _step(self, loaded: LoadedModel) -> None:
-        context = loaded.slots.context
-        frames: Sequence[Frame] = loaded.batcher.step()
-        if loaded.slots.context is not context:
-            frames = [*frames, Loaded(loaded.info())]  # it has grown
-        if frames:
-            self._link.send(*frames)
+            if self._loaded and self._loaded.has_work and (frames := self._loaded.step()):
+                self._link.send(*frames)
 
     def _handle(self, frame: ToWorker) -> None:
         if isinstance(frame, Load):
@@ -102,11 +95,9 @@ class Worker:
             return
         assert self._loaded is not None, "the parent asks for work before it has loaded a model"
         match frame:
-            case Submit():
-                if refusal := self._loaded.batcher.submit(frame.job_id, frame.job):
-                    self._link.send(refusal)
-            case Cancel():
-                self._loaded.batcher.cancel(frame.job_id)
+            case Submit() | Embed() | Cancel():
+                if reply := self._loaded.take(frame):
+                    self._link.send(reply)
             case Tokenize():
                 tokens = self._loaded.model.vocabulary.tokenize(frame.text, add_special=frame.add_special)
                 self._link.send(Tokens(frame.call_id, tokens))

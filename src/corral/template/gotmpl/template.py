@@ -1,32 +1,31 @@
-"""Go chat templates as Ollama runs them, on the library gotpl, which is imported when the first one is compiled.
+"""Go chat templates as Ollama runs them.
 
 A template that uses `.Messages` gets the whole conversation at once. An older one, which knows `.System`, `.Prompt` and
 `.Response` alone, is run once for each turn, and for the last turn only up to `.Response`.
+Rendering is bounded in work and in text, whatever the template is: see budget.py.
 Source: ollama@v0.32 template/template.go, Parse and Execute.
 """
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from corral.core.errors import BadRequestError
 from corral.core.types import Message
+from corral.template.cache import SourceCache
 from corral.template.chat import Conversation
-from corral.template.gotmpl import scan, values
+from corral.template.gotmpl import analysis, values
+from corral.template.gotmpl.compile import CompiledTree
+from corral.template.gotmpl.functions import FUNCTIONS
+from corral.template.gotmpl.lexer import quoted
+from corral.template.gotmpl.nodes import Tree
+from corral.template.gotmpl.parser import GoSyntaxError, parse
+from corral.template.gotmpl.running import GoExecutionError, Run
 
-if TYPE_CHECKING:
-    from gotpl import Environment, Template
-
-_MAX_CHARS: Final = 1 << 20
-_MAX_OUTPUT_CHARS: Final = 64 << 20
-_MAX_STEPS: Final = 500_000
-_MAX_DEPTH: Final = 100
-_FUNCTIONS: Final[Mapping[str, Callable[..., object]]] = {
-    "json": values.to_json,
-    "currentDate": values.current_date,
-    "yesterdayDate": values.yesterday_date,
-    "toTypeScriptType": values.to_typescript_type,
-}
+MAX_CHARS: Final = 64 << 10
+_MAX_STEPS: Final = 3_000_000  # two seconds or so
+_MAX_MADE_CHARS: Final = 32 << 20
+_QUICK_STEPS: Final = 60_000  # 30 milliseconds or so
+_QUICK_MADE_CHARS: Final = 4 << 20
 
 
 class GoTemplate:
@@ -35,43 +34,45 @@ class GoTemplate:
     kind: Literal["go"] = "go"
 
     def __init__(self, source: str) -> None:
-        self._whole = _compiled(source)
         self.source = source
-        used = scan.fields(source)
+        tree = _parsed(source)
+        used = analysis.names(tree)
         self.has_tools = "Tools" in used
         self.has_suffix = "Suffix" in used
         self.has_thinking = bool(used & {"Thinking", "Think", "ThinkLevel", "IsThinkSet"})
-        self._last: Template | None = None
+        self._last: _Program | None = None
         if "Messages" not in used:
-            text = source if "Response" in used else source + "{{ .Response }}"
-            self._whole = _compiled(text)
-            self._last = _compiled(scan.cut_at_response(text))
+            tree = tree if "Response" in used else analysis.with_response(tree)
+            self._last = _Program(source, analysis.cut_at_response(tree))
+        self._whole = _Program(source, tree)
 
-    def render(self, conversation: Conversation) -> str:
+    def render(self, conversation: Conversation, *, quick: bool = False) -> str:
+        run = Run(steps=_QUICK_STEPS, chars=_QUICK_MADE_CHARS) if quick else Run(steps=_MAX_STEPS, chars=_MAX_MADE_CHARS)
         system, messages = values.collated(conversation.messages)
         base = _NOTHING | _think(conversation)
         if conversation.suffix:
             prompt = messages[-1].content if messages else ""
-            return _run(self._whole, {**base, "System": system, "Prompt": prompt, "Suffix": conversation.suffix})
-        if self._last is not None:
-            return self._turn_by_turn(messages, base, self._last)
-        views = [values.message_view(message) for message in messages]
-        return _run(self._whole, {**base, "System": system, "Messages": views, "Tools": values.tool_views(conversation.tools)})
+            self._whole.execute(run, {**base, "System": system, "Prompt": prompt, "Suffix": conversation.suffix})
+        elif self._last is not None:
+            self._turn_by_turn(run, messages, base, self._last)
+        else:
+            views = [values.message_view(message) for message in messages]
+            tools = values.tool_views(conversation.tools)
+            self._whole.execute(run, {**base, "System": system, "Messages": views, "Tools": tools})
+        return "".join(run.out)
 
-    def _turn_by_turn(self, messages: list[Message], base: Mapping[str, Any], last: "Template") -> str:
+    def _turn_by_turn(self, run: Run, messages: list[Message], base: Mapping[str, Any], last: "_Program") -> None:
         """A turn is full, and is rendered, when a message comes that belongs before what it already holds."""
-        out: list[str] = []
         turn: dict[str, str] = {}
         for message in messages:
             if message.role not in _SLOTS:
                 continue
             slot, later = _SLOTS[message.role]
             if any(turn.get(name) for name in later):
-                out.append(_run(self._whole, {**base, **turn}))
+                self._whole.execute(run, {**base, **turn})
                 turn = {}
             turn[slot] = message.content
-        out.append(_run(last, {**base, **turn}))
-        return "".join(out)
+        last.execute(run, {**base, **turn})
 
 
 # role -> where its text goes in a turn, and what comes after that in one
@@ -83,10 +84,32 @@ _SLOTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 _NOTHING: Final[dict[str, Any]] = {"System": "", "Prompt": "", "Response": "", "Suffix": "", "Messages": [], "Tools": []}
 
 
-@lru_cache(maxsize=128)
-def compile_go(source: str) -> GoTemplate:
-    """The template, ready to render; compiled once. Raises BadRequestError in Go's words where its syntax is wrong."""
-    return GoTemplate(source)
+class _Program:
+    """A tree that can be run, and the source that its complaints point to."""
+
+    def __init__(self, source: str, tree: Tree) -> None:
+        self._source = source
+        try:
+            compiled = CompiledTree(tree)
+        except RecursionError as exc:
+            raise _too_deep() from exc
+        self._main, self._frame_size = compiled.main, compiled.frame_size
+
+    def execute(self, run: Run, data: Mapping[str, Any]) -> None:
+        """Writes the template's text for this data to the run."""
+        run.depth = 0
+        try:
+            self._main(run, [data, *[None] * self._frame_size], data)
+        except GoExecutionError as exc:
+            raise BadRequestError(self._located(exc)) from exc
+        except RecursionError as exc:
+            raise _too_deep() from exc
+
+    def _located(self, complaint: GoExecutionError) -> str:
+        before = self._source[: complaint.node.start]
+        column = len(before[before.rfind("\n") + 1 :].encode())
+        where = f"template: :{before.count(chr(10)) + 1}:{column}: executing {quoted(complaint.template)}"
+        return f"{where} at <{complaint.node}>: {complaint.message}"
 
 
 def _think(conversation: Conversation) -> dict[str, Any]:
@@ -98,38 +121,24 @@ def _think(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=1)
-def _environment() -> "Environment":
-    from gotpl import Environment, ExecutionBudget, SandboxPolicy
-
-    budget = ExecutionBudget(
-        max_output_chars=_MAX_OUTPUT_CHARS,
-        max_iterations=_MAX_STEPS,
-        max_template_depth=_MAX_DEPTH,
-        max_function_calls=_MAX_STEPS,
-    )
-    sandbox = SandboxPolicy(
-        allow_functions=_FUNCTIONS, allow_custom_lookup=True, max_template_chars=_MAX_CHARS, default_budget=budget
-    )
-    return Environment(functions=_FUNCTIONS, missing_key="zero", sandbox=sandbox)
-
-
-def _compiled(source: str) -> "Template":
-    from gotpl import TemplateError, TemplateSyntaxError
-
+def _parsed(source: str) -> Tree:
+    if len(source) > MAX_CHARS:
+        raise BadRequestError(f"template: {len(source)} characters are too many; at most {MAX_CHARS} are read")
     try:
-        return _environment().from_string(source, name="")
-    except TemplateSyntaxError as exc:
-        what = str(exc).removeprefix(f"template:{exc.line}:{exc.column}: ").replace("'", '"')
-        raise BadRequestError(f"template: :{exc.line}: {what}") from exc
-    except (TemplateError, RecursionError) as exc:
-        raise BadRequestError(f"template: {exc}") from exc
-
-
-def _run(template: "Template", data: Mapping[str, Any]) -> str:
-    from gotpl import TemplateError
-
-    try:
-        return template.render(data)
-    except (TemplateError, RecursionError) as exc:
+        return parse(source, FUNCTIONS)
+    except GoSyntaxError as exc:
         raise BadRequestError(str(exc)) from exc
+    except RecursionError as exc:
+        raise _too_deep() from exc
+
+
+def _too_deep() -> BadRequestError:
+    return BadRequestError("template: it is nested too deeply")
+
+
+_compiled: Final = SourceCache(GoTemplate)
+
+
+def compile_go(source: str) -> GoTemplate:
+    """The template, ready to render; compiled once. Raises BadRequestError in Go's words where its syntax is wrong."""
+    return _compiled.get(source)

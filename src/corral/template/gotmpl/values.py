@@ -1,14 +1,17 @@
-"""What a Go template sees of a conversation: Ollama's names, Go's way of printing, JSON in Go's spelling.
+"""What a Go template sees of a conversation: Ollama's names, in Go's types, and JSON in Go's spelling.
 
-Source: ollama@v0.32 api/types.go (Message, ToolCall, Tool, ToolProperty) and template/template.go (funcs, collate).
+Tools and the arguments of calls print themselves as JSON, in the order in which they were given.
+Source: ollama@v0.32 api/types.go (Message, ToolCall, Tool, ToolProperty) and template/template.go (funcs, collate, convert).
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+
 from corral.core.types import Message, ToolCall
+from corral.template.gotmpl.printing import Items, OrderedMap, Struct, float_text
 
 _TOOL_ORDER: Final = ("type", "items", "function")
 _FUNCTION_ORDER: Final = ("name", "description", "parameters")
@@ -23,68 +26,36 @@ _TYPESCRIPT: Final = {
     "object": "Record<string, any>",
     "null": "null",
 }
-
-
-class View:
-    """A Go struct that prints itself as JSON: `wire`. Fields are looked up in `shown`."""
-
-    __slots__ = ("_shown", "wire")
-
-    def __init__(self, shown: Mapping[str, Any], wire: Any) -> None:
-        self._shown = shown
-        self.wire = wire
-
-    def __gotemplate_lookup__(self, field: str) -> Any:  # the hook that gotpl asks for
-        return self._shown[field]
-
-    def __str__(self) -> str:
-        return go_json(self.wire)
-
-
-class Items:
-    """A Go slice that prints itself as JSON. Never empty: an empty list is false to a template, and this is not."""
-
-    __slots__ = ("_items", "wire")
-
-    def __init__(self, items: Sequence[View]) -> None:
-        self._items = items
-        self.wire = [item.wire for item in items]
-
-    def __iter__(self) -> Iterator[View]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __str__(self) -> str:
-        return go_json(self.wire)
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_ESCAPES: Final = (("<", r"\u003c"), (">", r"\u003e"), ("&", r"\u0026"), ("\u2028", r"\u2028"), ("\u2029", r"\u2029"))
 
 
 def go_json(value: Any) -> str:
-    """JSON as Go's encoder writes it: compact, `<`, `>` and `&` escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    for character, escaped in (
-        ("<", r"\u003c"),
-        (">", r"\u003e"),
-        ("&", r"\u0026"),
-        ("\u2028", r"\u2028"),
-        ("\u2029", r"\u2029"),
-    ):
-        text = text.replace(character, escaped)
+    """JSON as Go's encoder writes it: compact, `<`, `>` and `&` escaped, numbers without a point where they need none."""
+    text = _encode(_plain(value)).decode()
+    for char, escaped in _ESCAPES:
+        text = text.replace(char, escaped)
     return text
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+    """What JSON is made of. A struct's is its `wire`, or its fields by name."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return getattr(value, "wire", value)
+        return None if isinstance(value, Items) and not value else [_plain(item) for item in value]
+    if isinstance(value, Struct):
+        if value.wire is not None:
+            return _plain(value.wire)
+        return {name: None if item == [] else _plain(item) for name, item in value.fields.items()}  # no slice is null
+    if isinstance(value, float):
+        return msgspec.Raw(float_text(value, exponent_from=21, exponent_below=-6).replace("e-0", "e-").encode())
+    return value
 
 
 def to_json(value: Any) -> str:
     """The template function `json`."""
-    return go_json(_plain(value))
+    return go_json(value)
 
 
 def current_date() -> str:
@@ -97,81 +68,108 @@ def yesterday_date() -> str:
 
 def to_typescript_type(value: Any) -> str:
     """The type of a tool's property as TypeScript spells it: `string | null`."""
-    return _typescript(value.wire) if isinstance(value, View) else "any"
+    return _typescript(value.wire) if isinstance(value, Struct) and value.type_name == _PROPERTY else "any"
 
 
 def _typescript(schema: Any) -> str:
     if not isinstance(schema, Mapping):
         return "any"
-    if schema.get("anyOf"):
-        return " | ".join(map(_typescript, schema["anyOf"]))
+    options = schema.get("anyOf")
+    if options and isinstance(options, list):
+        return " | ".join(map(_typescript, options))
     kinds = schema.get("type") or "any"
-    return " | ".join(_TYPESCRIPT.get(kind, "any") for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    return " | ".join(_TYPESCRIPT.get(str(kind), "any") for kind in (kinds if isinstance(kinds, list) else [kinds]))
 
 
-def message_view(message: Message) -> dict[str, Any]:
-    return {
-        "Role": message.role,
-        "Content": message.content,
-        "Thinking": message.thinking,
-        "Images": list(message.images),
-        "ToolCalls": [_call_view(call) for call in message.tool_calls],
-        "ToolName": message.tool_name,
-        "ToolCallID": message.tool_call_id,
-    }
+def message_view(message: Message) -> Struct:
+    return Struct(
+        "*template.templateMessage",
+        {
+            "Role": message.role,
+            "Content": message.content,
+            "Thinking": message.thinking,
+            "Images": list(message.images),
+            "ToolCalls": [_call_view(call) for call in message.tool_calls],
+            "ToolName": message.tool_name,
+            "ToolCallID": message.tool_call_id,
+        },
+    )
 
 
-def _call_view(call: ToolCall) -> View:
-    from corral.template.gotmpl.arguments import Arguments
-
-    function = {"index": call.index, "name": call.name, "arguments": call.arguments}
-    shown = {"Index": call.index, "Name": call.name, "Arguments": Arguments.of(call.arguments)}
-    wire = {"id": call.call_id, "function": function} if call.call_id else {"function": function}
-    return View({"ID": call.call_id, "Function": View(shown, function)}, wire)
-
-
-def tool_views(tools: Sequence[Mapping[str, Any]]) -> Items | list[View]:
-    return Items([_tool_view(tool) for tool in tools]) if tools else []
+def _call_view(call: ToolCall) -> Struct:
+    given = call.arguments
+    arguments = OrderedMap("template.templateArgs", given, wire=given, text=lambda: go_json(given))
+    function = {"Index": call.index, "Name": call.name, "Arguments": arguments}
+    return Struct(
+        "template.templateToolCall",
+        {"ID": call.call_id, "Function": Struct("template.templateToolCallFunction", function)},
+    )
 
 
-def _tool_view(tool: Mapping[str, Any]) -> View:
-    function = tool.get("function")
-    shown = _function_view(function if isinstance(function, Mapping) else {})
-    return View({"Type": tool.get("type", ""), "Function": shown}, _ordered({**tool, "function": shown.wire}, _TOOL_ORDER))
+def tool_views(tools: Sequence[Mapping[str, Any]]) -> Items:
+    views = [_tool_view(tool) for tool in tools]
+    return Items(views, "template.templateTools", lambda: go_json(views or None))  # no slice is null
 
 
-def _function_view(function: Mapping[str, Any]) -> View:
-    parameters = function.get("parameters")
-    shown = _parameters_view(parameters if isinstance(parameters, Mapping) else {})
-    wire = _ordered({**function, "parameters": shown.wire}, _FUNCTION_ORDER)
-    return View({"Name": function.get("name", ""), "Description": function.get("description", ""), "Parameters": shown}, wire)
+def _printing(type_name: str, fields: Mapping[str, Any], wire: Any) -> Struct:
+    """A struct that prints itself as JSON."""
+    return Struct(type_name, fields, wire=wire, text=lambda: go_json(wire))
 
 
-def _parameters_view(parameters: Mapping[str, Any]) -> View:
+def _tool_view(tool: Mapping[str, Any]) -> Struct:
+    function = _function_view(_mapping(tool.get("function")))
+    fields = {"Type": tool.get("type", ""), "Items": tool.get("items"), "Function": function}
+    return _printing("template.templateTool", fields, _ordered({**tool, "function": function.wire}, _TOOL_ORDER))
+
+
+def _function_view(function: Mapping[str, Any]) -> Struct:
+    parameters = _parameters_view(_mapping(function.get("parameters")))
+    fields = {"Name": function.get("name", ""), "Description": function.get("description", ""), "Parameters": parameters}
+    wire = _ordered({**function, "parameters": parameters.wire}, _FUNCTION_ORDER)
+    return _printing("template.templateToolFunction", fields, wire)
+
+
+def _parameters_view(parameters: Mapping[str, Any]) -> Struct:
     given = parameters.get("properties")
-    properties = {name: property_view(value) for name, value in given.items()} if isinstance(given, Mapping) else {}
+    properties = {str(name): property_view(value) for name, value in _mapping(given).items()}
     wires = {name: view.wire for name, view in properties.items()}
     wire = _ordered({"type": "", **parameters, "properties": wires if isinstance(given, Mapping) else None}, _PARAMETERS_ORDER)
-    shown = {
+    fields = {
         "Type": parameters.get("type", ""),
         "Defs": parameters.get("$defs"),
         "Items": parameters.get("items"),
-        "Required": list(parameters.get("required") or ()),
+        "Required": _list(parameters.get("required")),
         "Properties": properties,
     }
-    return View(shown, wire)
+    return _printing("template.templateToolFunctionParameters", fields, wire)
 
 
-def property_view(value: Any) -> View:
-    given: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
-    shown = {
-        "AnyOf": [property_view(option) for option in given.get("anyOf") or ()],
+_PROPERTY: Final = "api.ToolProperty"
+
+
+def property_view(value: Any) -> Struct:
+    given = _mapping(value)
+    fields = {
+        "AnyOf": [property_view(option) for option in _list(given.get("anyOf"))],
         "Type": given.get("type") or "",
         "Items": given.get("items"),
         "Description": given.get("description", ""),
-        "Enum": list(given.get("enum") or ()),
+        "Enum": _list(given.get("enum")),
+        "Properties": {str(name): property_view(item) for name, item in _mapping(given.get("properties")).items()},
+        "Required": _list(given.get("required")),
     }
-    return View(shown, _ordered(given, _PROPERTY_ORDER))
+    wire = _ordered(given, _PROPERTY_ORDER)
+    view = _printing(_PROPERTY, fields, wire)
+    view.methods = {"ToTypeScriptType": lambda: _typescript(wire)}
+    return view
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _ordered(given: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:

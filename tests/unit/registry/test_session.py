@@ -1,7 +1,7 @@
 import pytest
 
 from corral.core.errors import RegistryError
-from corral.registry.client import redirect_target
+from corral.registry.session import redirect_target
 
 HERE = "https://a.example/v2/x/blobs/y"
 
