@@ -3,7 +3,8 @@
     .venv/bin/python bench/engine.py [--model FILE.gguf] [--rounds 5]
 
 The ceiling is llama-batched-bench: a C++ loop that computes the same batches, draws no tokens and makes no text. The two take
-turns in one run; the printed ratio is the median of the rounds' ratios.
+turns in one run, as a machine's speed drifts: each of ours is compared with the mean of the ceilings before and after it. The
+printed ratio is the median of the rounds' ratios.
 """
 
 import argparse
@@ -28,13 +29,15 @@ def ceiling(gguf: Path, streams: int) -> float:
 async def measure(gguf: Path, rounds: int) -> None:
     for streams in STREAMS:
         ratios, ours = [], []
+        after = ceiling(gguf, streams)
         for _ in range(rounds):
-            best = ceiling(gguf, streams)
+            before = after
             async with engine(gguf) as loaded:
                 prompts = [prompt(i) for i in range(streams)]
                 await at_once(loaded, prompts, tokens=8)  # the context grows to as many sequences
                 ours.append(decode_rate(await at_once(loaded, prompts)))
-            ratios.append(ours[-1] / best)
+            after = ceiling(gguf, streams)
+            ratios.append(ours[-1] / statistics.mean((before, after)))
         low, high = min(ratios), max(ratios)
         print(
             f"{streams:2} streams  {statistics.median(ours):7.0f} tok/s   "

@@ -112,13 +112,13 @@ class Context:
         if self._threads_set != self._threads.now:
             self._threads_set = self._threads.now
             api.llama_set_n_threads(self.pointer, self._threads_set, self._threads_set)
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         status = api.llama_decode(self.pointer, batch)
         if status:
             raise EngineError(f"llama.cpp could not compute a batch of {batch.n_tokens} tokens: llama_decode gave {status}")
         api.llama_synchronize(self.pointer)
         if is_drawing:
-            self._threads.learn(batch.n_tokens, time.perf_counter() - began_s)
+            self._threads.learn(batch.n_tokens, time.perf_counter() - began_s, time.process_time() - began_cpu_s)
 
     def logits(self, index: int) -> npt.NDArray[np.float32]:
         """The logits of that index of the last batch, one a token of the vocabulary; valid until the next `decode`."""

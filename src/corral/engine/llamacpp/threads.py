@@ -2,18 +2,18 @@
 
 llama.cpp's threads meet at a barrier hundreds of times a token, and each waits for the last. One core that is taken away for a
 while then stops them all: with another program busy on one of two cores, two threads gave 57 tokens a second, and one thread
-150 (SmolLM2 135M; 190 with both cores free). What is best right now is measured on the steps themselves: when steps take much
-longer than they did, and now and then, a few are computed with one thread less, or more.
+150 (SmolLM2 135M; 190 with both cores free). The threads' own processor time tells: it is all but the whole of a step's time on
+free cores, and half of it where one of them is taken. Then some steps are tried with one thread less, and later, now and then,
+with one more; the quicker number stays.
 """
 
 from typing import Final
 
 _TRIAL: Final = 3  # steps that a trial takes; the quickest one counts
-_FIRST: Final = 16  # steps to the first trial: the very first ones are slow in any case
+_BUSY: Final = 0.8  # share of the threads' time that they compute, at least, where nobody takes their cores
+_IDLE_RUN: Final = 3  # steps in a row below it that are no accident
 _SOON: Final = 32  # steps to the next trial where a change may come; twice as many after each one in vain
 _LATEST: Final = 512
-_SLOW: Final = 2.0  # times the usual: something has changed
-_SLOW_RUN: Final = 3  # slow steps in a row that are no accident
 _GAIN: Final = 0.95  # share of the present time that a trial must stay below
 _LEARN: Final = 0.25  # weight of the newest measurement
 
@@ -29,37 +29,36 @@ class ThreadCount:
         self._chosen = most
         self._usual_s: dict[int, float] = {}  # by size of the step, with the chosen number
         self._trial_s: list[float] = []
-        self._goes_up = False
-        self._wait = _FIRST
-        self._slow_run = 0
+        self._wait = 0  # steps before the next trial
         self._pause = _SOON
+        self._idle_run = 0
 
-    def learn(self, size: int, elapsed_s: float) -> None:
-        """What a step of so many tokens took with `now` threads. Chooses `now` for the next one."""
+    def learn(self, size: int, elapsed_s: float, cpu_s: float) -> None:
+        """What a step of so many tokens took with `now` threads, and what of it they computed, all together.
+
+        Chooses `now` for the next one.
+        """
         if self._is_fixed:
             return
         if self.now != self._chosen:
             self._judge(size, elapsed_s)
             return
-        usual = self._usual_s.get(size)
-        is_slow = usual is not None and elapsed_s > _SLOW * usual
-        self._slow_run = self._slow_run + 1 if is_slow else 0
-        if usual is None:
-            self._usual_s[size] = elapsed_s
-        elif not is_slow:
-            self._usual_s[size] = usual + _LEARN * (elapsed_s - usual)
+        usual = self._usual_s.get(size, elapsed_s)
+        self._usual_s[size] = usual + _LEARN * (elapsed_s - usual)
+        self._idle_run = self._idle_run + 1 if cpu_s < _BUSY * elapsed_s * self.now else 0
         self._wait -= 1
-        if self._slow_run == _SLOW_RUN:
+        if self._wait > 0:
+            return
+        if self._idle_run >= _IDLE_RUN and self._chosen > 1:
             self._usual_s = {size: elapsed_s}
-            self._try(upwards=self._chosen == 1)
-        elif self._wait <= 0:
-            self._try(upwards=self._chosen == 1 or (self._chosen < self._most and not self._goes_up))
+            self._try(self._chosen - 1)
+        elif self._chosen < self._most:
+            self._try(self._chosen + 1)
 
-    def _try(self, *, upwards: bool) -> None:
-        self._goes_up = upwards
-        self.now = self._chosen + (1 if upwards else -1)
+    def _try(self, threads: int) -> None:
+        self.now = threads
         self._trial_s = []
-        self._slow_run = 0
+        self._idle_run = 0
 
     def _judge(self, size: int, elapsed_s: float) -> None:
         usual = self._usual_s.get(size)
