@@ -1,7 +1,7 @@
 """The composition root: settings become parts, parts become one ASGI application, and a server runs it.
 
-The one module that knows every layer. Shutdown is in our order: refuse new connections, end running answers with an error
-line, unload every model, exit.
+The one module that knows every layer. Shutdown is in our order: refuse new connections and new work, end running answers
+with an error line, unload every model, exit.
 """
 
 import errno
@@ -98,6 +98,7 @@ class Corral:
             parts.push_async_callback(self.pull.aclose)
             parts.push_async_callback(self.create.aclose)
             parts.push_async_callback(self._background.aclose)
+            parts.callback(self.scheduler.close)  # no request begins anything while the others end
 
 
 class _Server(uvicorn.Server):

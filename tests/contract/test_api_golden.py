@@ -95,7 +95,51 @@ ODD: Final = 'Gr\u00fc\u00dfe <b>&</b> "q" \\ \u2028\n\t\u4e16\U0001f44b'
 ODD_LINE: Final = 'Gr\u00fc\u00dfe <b>&</b> \\"q\\" \\\\ \\u2028\\n\\t\u4e16\U0001f44b'
 ODD_WHOLE: Final = 'Gr\u00fc\u00dfe <b>&</b> \\"q\\" \\\\ \u2028\\n\\t\u4e16\U0001f44b'
 
+ONE: Final = (
+    '{"token":"%s","logprob":-0.125,"bytes":[%s],'
+    '"top_logprobs":[{"token":"%s","logprob":-0.125,"bytes":[%s]},{"token":"a","logprob":-2.5,"bytes":[97]}]}'
+)
+GRUESS: Final = ONE % ("Gr\u00fc\u00df", "71,114,195,188,195,159", "Gr\u00fc\u00df", "71,114,195,188,195,159")
+DOT: Final = '{"token":".","logprob":-0.125,"bytes":[46],"top_logprobs":[{"token":".","logprob":-0.125,"bytes":[46]}]}'
+
 ANSWERS: Final = {
+    "chat, stream, logprobs": Golden(
+        "/api/chat",
+        {"model": "hello", "messages": HI, "logprobs": True, "top_logprobs": 2},
+        lines(
+            chat_line("Gr\u00fc\u00df", f'"done":false,"logprobs":[{GRUESS}]'),
+            chat_line("", CHAT_END.replace('count":4', 'count":2')),
+        ),
+        NDJSON,
+        script=("Gr\u00fc\u00df",),
+    ),
+    "chat, single, logprobs without others": Golden(
+        "/api/chat",
+        {"model": "hello", "messages": HI, "logprobs": True, "stream": False},
+        chat_line(
+            "..",
+            '"done":true,"done_reason":"stop","logprobs":['
+            + ",".join(['{"token":".","logprob":-0.125,"bytes":[46]}'] * 2)
+            + "],"
+            + (ENDING % (3, 3)),
+        ),
+        script=(".", "."),
+    ),
+    "generate, stream, logprobs": Golden(
+        "/api/generate",
+        {"model": "hello", "prompt": "hi", "logprobs": True, "top_logprobs": 1},
+        lines(
+            generate_line(".", f'"done":false,"logprobs":[{DOT}]'),
+            generate_line("", GENERATE_END.replace('count":4', 'count":2').replace("[0,1]", "[0]")),
+        ),
+        NDJSON,
+        script=(".",),
+    ),
+    "chat, top_logprobs alone": Golden(
+        "/api/chat",
+        {"model": "hello", "messages": HI, "top_logprobs": 3, "stream": False},
+        chat_line("Hello, world", CHAT_END),
+    ),
     "chat, stream": Golden(
         "/api/chat",
         {"model": "hello", "messages": HI},

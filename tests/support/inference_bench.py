@@ -73,10 +73,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*models: Model, scripts: Sequence[Script] = (), **more: Any) -> AsyncIterator[Bench]:
+async def bench(
+    *models: Model, scripts: Sequence[Script] = (), settings: Settings | None = None, **more: Any
+) -> AsyncIterator[Bench]:
     """`more` goes to Inference."""
     launcher = BosLauncher(scripts=deque(scripts))
-    scheduler = Scheduler(launcher, Settings())
+    scheduler = Scheduler(launcher, settings or Settings())
     inference = Inference(cast("Store", Shelf({model.name: model for model in models})), scheduler, **more)
     try:
         yield Bench(inference, launcher)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.core.types import Message
-from corral.store import GgufInfo, Model, ModelConfig, ModelName
+from corral.store import GgufHeader, GgufInfo, Model, ModelConfig, ModelName, Tensor
 
 
 def make_model(
@@ -57,12 +57,12 @@ def make_model(
         parameters=parameters or {},
         messages=messages,
         licenses=(),
-        gguf=GgufInfo(
-            architecture=header["general.architecture"],
-            metadata=header,
-            parameter_count=1,
-            bos_token="<s>",
-            eos_token="</s>",
-            infill_tokens=infill,
+        gguf=GgufInfo.of(
+            GgufHeader(
+                metadata={"tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, **header},
+                tensors=(Tensor("token_embd.weight", "F16", (1,)),),
+                special_tokens={1: "<s>", 2: "</s>"},
+                infill_tokens=infill,
+            )
         ),
     )

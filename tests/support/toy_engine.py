@@ -46,6 +46,9 @@ class ToyWords:
             return None
         return self.tokenize(f"<{before}|{after}>", add_special=add_special)
 
+    def spelled(self, token: int) -> bytes:
+        return b"<end>" if token == END else self.piece(token)
+
     def piece(self, token: int) -> bytes:
         return bytes([token])
 
@@ -153,6 +156,9 @@ class ToySampler:
 
     def see(self, prompt: list[int]) -> None:
         self.seen += prompt
+
+    def chances(self, context: ToyContext, index: int, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
+        return -float(index), [(token, -float(index)), (END, -100.0)][:top]
 
     def draw(self, context: ToyContext, index: int) -> int:
         assert not self.is_closed

@@ -1,14 +1,19 @@
 """What is composed: the socket that a server listens on, and the end of all parts."""
 
+import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from corral.app import Corral, check_store, listen
+from corral.core.errors import ServerStoppingError
+from corral.core.options import Options
 from corral.core.settings import Address, Settings, SettingsError
 from corral.engine.fake import FakeLauncher
+from tests.support.models import make_model
 
 
 def test_a_listener_names_its_protocol_so_that_small_answers_are_not_delayed() -> None:
@@ -38,7 +43,7 @@ async def test_a_part_that_fails_to_end_keeps_no_other_from_it(tmp_path: Path) -
     corral = Corral(Settings(models=tmp_path), launcher=BadEnd())
     with pytest.raises(OSError, match="no end"):
         await corral.aclose()
-    with pytest.raises(RuntimeError, match="shutdown"):
+    with pytest.raises(ServerStoppingError):
         await corral._threads.run(print)
 
 
@@ -47,3 +52,41 @@ def test_a_store_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> 
     (tmp_path / "file").write_text("x")
     with pytest.raises(SettingsError, match=r"cannot write to the model store .*file: File exists; CORRAL_MODELS"):
         check_store(tmp_path / "file")
+
+
+@dataclass(slots=True)
+class LastLoad(FakeLauncher):
+    """Asks for a model of its own while it ends."""
+
+    ask: Callable[[], Awaitable[None]] | None = None
+
+    async def aclose(self) -> None:
+        assert self.ask
+        await self.ask()
+
+
+async def test_nothing_is_begun_once_the_end_has_begun(tmp_path: Path) -> None:
+    launcher = LastLoad()
+    corral = Corral(Settings(models=tmp_path), launcher=launcher)
+    told = list[str]()
+
+    async def ask() -> None:
+        try:
+            async with corral.scheduler.lease(make_model(tmp_path, "m"), Options.resolve()):
+                pass
+        except ServerStoppingError as error:
+            told.append(str(error))
+
+    launcher.ask = ask
+    corral._background.start(asking_while_it_ends(ask), name="warm up")
+    await asyncio.sleep(0)
+    await corral.aclose()
+    assert told == ["the server is shutting down"] * 2
+    assert not launcher.specs
+
+
+async def asking_while_it_ends(ask: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await ask()

@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.routing import Router
@@ -14,31 +13,10 @@ from corral.api.errors import OLLAMA
 from corral.api.middleware import AccessLog, Gatekeeper
 from corral.api.openapi import Operation
 from corral.api.routes import not_found, routes
-from corral.api.services import (
-    BlobService,
-    CreateService,
-    EmbedService,
-    InferenceService,
-    ModelService,
-    PullService,
-    PushService,
-)
+from corral.api.services import Services
 from corral.core.settings import Settings
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """The use cases that the API is an edge to."""
-
-    inference: InferenceService
-    embed: EmbedService
-    models: ModelService
-    create: CreateService
-    pull: PullService
-    push: PushService
-    blobs: BlobService
 
 
 def build_api(services: Services, settings: Settings, *, lifespan: Lifespan | None = None) -> ASGIApp:

@@ -2,7 +2,7 @@
 
 The quick road is msgspec's. What it refuses is looked at again the slow way, which takes what Go takes and msgspec does not
 (text after the value, broken UTF-8 and lone surrogates, which become U+FFFD, a body of null, and keys in another case when
-the model is missing), and else says what is wrong as Ollama does.
+what the request is about is missing), and else says what is wrong as Ollama does.
 Source: go1.26 encoding/json decode.go and scanner.go.
 """
 
@@ -21,6 +21,7 @@ from corral.wire.ollama import Request
 
 R = TypeVar("R", bound=Request)
 
+_NAMES: Final = (("model", "name"), ("source",), ("destination",))  # what a request may be about; of each group one is enough
 _SLOW_LIMIT_BYTES: Final = (
     4 << 20
 )  # what is longer and no plain JSON is refused without a second look, which would take seconds
@@ -44,6 +45,8 @@ class RequestDecoder(Generic[R]):
     def __init__(self, kind: type[R]) -> None:
         self.kind = kind
         self._decoder = msgspec.json.Decoder(kind)
+        used = (tuple(name for name in group if name in kind.__struct_fields__) for group in _NAMES)
+        self._names = tuple(group for group in used if group)
 
     def decode(self, body: bytes) -> R:
         """The request in the body. Raises BadRequestError, with Go's text, if there is none."""
@@ -55,10 +58,13 @@ class RequestDecoder(Generic[R]):
             if len(body) > _SLOW_LIMIT_BYTES:
                 raise BadRequestError(f"invalid JSON in a body of {len(body)} bytes: {exc}") from exc
             return self._slowly(body, fold_keys=False)
-        is_nameless = getattr(request, "model", None) is None and getattr(request, "name", None) is None
-        if is_nameless and len(body) <= _SLOW_LIMIT_BYTES:
+        if self._lacks_a_name(request) and len(body) <= _SLOW_LIMIT_BYTES:
             return self._slowly(body, fold_keys=True)
         return request
+
+    def _lacks_a_name(self, request: R) -> bool:
+        """Whether it does not say what it is about; then its keys may be written in another case."""
+        return any(all(getattr(request, name) is None for name in group) for group in self._names)
 
     def _slowly(self, body: bytes, *, fold_keys: bool) -> R:
         value = _go_value(body)

@@ -1,7 +1,8 @@
 """One request and its answer, over raw ASGI: the edge where bytes come in, errors become answers, and a client may leave.
 
-The body is read first. Then the handler runs for as long as the client is there: a client that leaves cancels it, whether
-it streams or not. A handler returns an Answer, or writes a stream. The one place of the API with `except Exception`.
+The body is read first, unless the handler takes it as it arrives. The handler runs for as long as the client is there: a
+client that leaves cancels it, whether it uploads, waits or is streamed to. No wait for a client is without an end, for what it
+sends as for what it reads. A handler returns an Answer, or writes a stream. The one place of the API with `except Exception`.
 It knows no endpoint and, but for the Dialect it is given, no API.
 """
 
@@ -13,24 +14,24 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from corral.api.bodies import Bodies
 from corral.api.errors import Dialect, code_of, retry_after_s, status_of
 from corral.core.aio import cancelling
-from corral.core.errors import ClientStalledError, CorralError, RequestCanceledError, RequestTooLargeError
+from corral.core.errors import BodyStalledError, ClientStalledError, CorralError, RequestCanceledError
 
 log: Final = logging.getLogger(__name__)
 
 JSON: Final = b"application/json; charset=utf-8"
 NDJSON: Final = b"application/x-ndjson"
 PLAIN_JSON: Final = b"application/json"  # progress that is asked for in one piece, as Ollama words it
-MAX_BODY_BYTES: Final = 256 << 20  # of a JSON body: a few hundred images; uploads of blobs have no such limit
 
-STALL_S: Final = 60.0  # a stream's reader may take nothing for so long, with kilobytes waiting for it; then others come first
+STALL_S: Final = 60.0  # for so long a client may send nothing of its body, or take nothing of its answer
 
 ERROR_KEY: Final = "corral.error"  # in the scope: the code of the error that ended the request, for the access line
 
-_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+_END: Final[Message] = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._dialect = dialect
+        self._parts: asyncio.Queue[Message] | None = None  # of a body that is read while its client is watched
+        self._is_body_wanted = asyncio.Event()
 
     @property
     def path_params(self) -> Mapping[str, Any]:
@@ -78,73 +81,84 @@ class Exchange:
         return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises RequestCanceledError when the client leaves before its end."""
+        """The body as it arrives. Raises RequestCanceledError when the client leaves before its end, BodyStalledError."""
+        self._is_body_wanted.set()
         more = True
         while more:
-            message = await self._receive()
+            message = await self._next_part()
             if message["type"] == "http.disconnect":
                 raise RequestCanceledError
             if data := message.get("body", b""):
                 yield data
             more = message.get("more_body", False)
 
-    async def read_body(self) -> None:
-        """Reads the body into `body`. Raises RequestTooLargeError beyond MAX_BODY_BYTES."""
-        length = self.header(b"content-length")
-        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
-            raise RequestTooLargeError(int(length), MAX_BODY_BYTES)
-        parts: list[bytes] = []
-        size_bytes = 0
-        async for data in self.chunks():
-            size_bytes += len(data)
-            if size_bytes > MAX_BODY_BYTES:
-                raise RequestTooLargeError(size_bytes, MAX_BODY_BYTES)
-            parts.append(data)
-        self.body = parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _next_part(self) -> Message:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                return await (self._parts.get() if self._parts else self._receive())
+        except TimeoutError as exc:
+            raise BodyStalledError(self._stall_s) from exc
 
     async def write(self, data: bytes, *, content_type: bytes = NDJSON) -> None:
         """Sends a piece of a stream, whole lines of NDJSON as a rule, and the head of the answer before the first."""
+        self._writes_since_s = self._loop.time()
         if not self.has_begun:
             self.has_begun = True
             await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type)]})
-        self._writes_since_s = self._loop.time()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._writes_since_s = None
 
     async def finish(self, answer: Answer | None) -> None:
-        """Sends a whole answer, or without one ends the stream."""
+        """Sends a whole answer, or without one ends the stream. Raises ClientStalledError."""
         if answer is None:
-            await self._send(_END)
+            await self._send_last(_END)
             return
         headers = [(b"content-length", b"%d" % len(answer.body))]
         if answer.content_type:
             headers.append((b"content-type", answer.content_type))
         if answer.retry_after_s:
             headers.append((b"retry-after", b"%d" % answer.retry_after_s))
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if self.scope["method"] == "HEAD" else answer.body
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._send_last(
+            {"type": "http.response.start", "status": answer.status, "headers": headers},
+            {"type": "http.response.body", "body": body, "more_body": False},
+        )
 
     async def fail(self, error: Exception) -> None:
         """Ends with the error: as a status and a body, or in a stream that has begun as its last frame.
 
-        To a client that does not read nothing more can be said: the server closes the connection, in mid-stream.
+        Raises ClientStalledError, also where that is the error: to a client that does not read nothing more can be said.
         """
         self.scope[ERROR_KEY] = code_of(error)
         if isinstance(error, ClientStalledError):
-            log.info("stream given up", extra={"path": self.scope["path"], "client": self.client, "stall_s": self._stall_s})
-        elif self.has_begun:
-            await self.write(self._dialect.frame(error))
-            await self.finish(None)
+            raise error
+        if self.has_begun:
+            frame: Message = {"type": "http.response.body", "body": self._dialect.frame(error), "more_body": True}
+            await self._send_last(frame, _END)
         else:
             body, wait_s = self._dialect.body(error), retry_after_s(error)
             await self.finish(Answer(body, status_of(error), self.error_type, wait_s))
 
-    @asynccontextmanager
-    async def until_gone(self) -> AsyncIterator[None]:
-        """Cancels the block when the client leaves, and raises RequestCanceledError from it. The body must be read.
+    def give_up(self, error: ClientStalledError) -> None:
+        """Leaves the answer as it is, and the server closes the connection, in mid-stream."""
+        self.scope[ERROR_KEY] = error.code
+        log.info("stream given up", extra={"path": self.scope["path"], "client": self.client, "stall_s": self._stall_s})
 
-        The same for a client that stays and does not read what is written to it: ClientStalledError.
+    async def _send_last(self, *messages: Message) -> None:
+        """Sends the end of the answer, which may wait for the client to read what came before it."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                for message in messages:
+                    await self._send(message)
+        except TimeoutError as exc:
+            raise ClientStalledError(self._stall_s) from exc
+
+    @asynccontextmanager
+    async def until_gone(self, *, with_body: bool = False) -> AsyncIterator[None]:
+        """Cancels the block when the client leaves, and raises RequestCanceledError from it.
+
+        The body is read before, or `with_body` in the block: as long as it does not read on, what has come of the body hides a
+        leaving behind it. The same for a client that stays and does not read what is written to it: ClientStalledError.
         """
         handler = asyncio.current_task()
         assert handler is not None
@@ -158,10 +172,14 @@ class Exchange:
                 handler.cancel()
 
         async def watch() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
+            if self._parts and self.header(b"expect"):
+                await self._is_body_wanted.wait()  # to receive is to tell the client to send it
+            while (message := await self._receive())["type"] != "http.disconnect":
+                if self._parts:
+                    await self._parts.put(message)
             leave(RequestCanceledError())
 
+        self._parts = asyncio.Queue(1) if with_body else None
         try:
             with self._hearing_of_stalls(leave):
                 async with cancelling(watch(), name="client-watch"):
@@ -197,25 +215,44 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[Answer | None]]
 class Endpoint:
     """A handler as an ASGI application. With `reads_body` false the handler takes the body itself, as it arrives."""
 
-    def __init__(self, handler: Handler, dialect: Dialect, *, reads_body: bool = True, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        dialect: Dialect,
+        *,
+        reads_body: bool = True,
+        bodies: Bodies | None = None,
+        stall_s: float = STALL_S,
+    ) -> None:
+        """`bodies` bounds the bodies of all endpoints that share it."""
         self.handler = handler
         self._dialect = dialect
         self._reads_body = reads_body
+        self._bodies = bodies or Bodies()
         self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._dialect, stall_s=self._stall_s)
         try:
-            if self._reads_body:
-                await exchange.read_body()
-                async with exchange.until_gone():
-                    answer = await self.handler(exchange)
-            else:
-                answer = await self.handler(exchange)
+            await self._exchanged(exchange)
+        except ClientStalledError as exc:
+            exchange.give_up(exc)
+
+    async def _exchanged(self, exchange: Exchange) -> None:
+        try:
+            answer = await self._handled(exchange)
         except CorralError as exc:
             await exchange.fail(exc)
         except Exception as exc:  # the request edge: nothing that a request meets may end the server
-            log.exception("request failed", extra={"path": scope["path"]})
+            log.exception("request failed", extra={"path": exchange.scope["path"]})
             await exchange.fail(exc)
         else:
             await exchange.finish(answer)
+
+    async def _handled(self, exchange: Exchange) -> Answer | None:
+        if not self._reads_body:
+            async with exchange.until_gone(with_body=True):
+                return await self.handler(exchange)
+        body = self._bodies.held(exchange.chunks(), exchange.header(b"content-length"))
+        async with body as exchange.body, exchange.until_gone():
+            return await self.handler(exchange)

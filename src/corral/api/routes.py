@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from corral.api.bodies import Bodies
 from corral.api.errors import Dialect
 from corral.api.exchange import Endpoint
 from corral.api.openapi import Operation
@@ -17,8 +18,8 @@ _TEXT: Final = "text/plain"
 class OperationRoute(Route):
     """A row of the table. A path that is served with other methods is answered as Ollama answers it."""
 
-    def __init__(self, operation: Operation, dialect: Dialect) -> None:
-        endpoint = Endpoint(operation.handler, dialect, reads_body=not operation.uploads)
+    def __init__(self, operation: Operation, dialect: Dialect, bodies: Bodies) -> None:
+        endpoint = Endpoint(operation.handler, dialect, reads_body=not operation.uploads, bodies=bodies)
         super().__init__(operation.path, endpoint, methods=operation.methods, name=operation.summary)
         self.methods = set(operation.methods)  # Starlette adds HEAD to GET
 
@@ -31,7 +32,8 @@ class OperationRoute(Route):
 
 
 def routes(operations: Iterable[Operation], dialect: Dialect) -> list[OperationRoute]:
-    return [OperationRoute(operation, dialect) for operation in operations]
+    bodies = Bodies()
+    return [OperationRoute(operation, dialect, bodies) for operation in operations]
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

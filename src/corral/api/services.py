@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from corral.sched import Running
@@ -72,3 +73,16 @@ class BlobService(Protocol):
     async def take(self, digest: str, path: str) -> bool:
         """The same for a file of this machine. Raises LocalFileError where it is not taken."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The use cases that the API is an edge to."""
+
+    inference: InferenceService
+    embed: EmbedService
+    models: ModelService
+    create: CreateService
+    pull: PullService
+    push: PushService
+    blobs: BlobService

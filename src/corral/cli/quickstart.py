@@ -4,7 +4,6 @@ The server is a child in a session of its own, so that a Ctrl-C reaches it once,
 what went wrong, always, and one line a request once the server is theirs. OLLAMA_DEBUG shows all of it.
 """
 
-import os
 import re
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from corral.cli.client import Client, ServerError, UnreachableError
 from corral.cli.progress import PullProgress
 from corral.cli.pull import fetch
 from corral.core.errors import CorralError
+from corral.core.settings import Settings
 
 DEFAULT_MODEL: Final = "smollm2:135m"
 _READY_S: Final = 30.0
@@ -85,7 +85,7 @@ class Server:
     """The child that serves."""
 
     def __init__(self) -> None:
-        self.log_filter = LogFilter(shows_all=bool(os.environ.get("CORRAL_DEBUG") or os.environ.get("OLLAMA_DEBUG")))
+        self.log_filter = LogFilter(shows_all=Settings.from_env().debug)
         self._above: PullProgress | None = None
         self._child = subprocess.Popen(
             [sys.executable, "-m", "corral.cli.main", "serve"],

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
+from corral.core.errors import ServerStoppingError
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -15,13 +17,26 @@ class ThreadLimiter:
 
     def __init__(self, name: str, max_threads: int) -> None:
         self._pool = ThreadPoolExecutor(max_threads, thread_name_prefix=name)
+        self._is_closed = False
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `work`. A cancelled caller leaves at once; work that has begun runs to its end."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        """The result of `work`. A cancelled caller leaves at once; work that has begun runs to its end.
+
+        Raises ServerStoppingError where the pool is closed before it has begun.
+        """
+        if self._is_closed:
+            raise ServerStoppingError
+        future = self._pool.submit(lambda: work(*args, **kwargs))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_closed and future.cancelled() and task and not task.cancelling():  # by `close`, not by the caller's end
+                raise ServerStoppingError from None
+            raise
 
     def close(self) -> None:
+        self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -4,7 +4,8 @@
     ├── BadRequestError            400  the request itself is wrong
     │   ├── CapabilityError        400  the model cannot do what is asked
     │   ├── ContextOverflowError   400  the prompt does not fit; carries both numbers
-    │   └── RequestTooLargeError   413  a JSON body beyond what the server takes
+    │   ├── RequestTooLargeError   413  a JSON body beyond what the server takes
+    │   └── BodyStalledError       400  the client stopped sending in the middle of its request
     ├── UnauthorizedError          401
     ├── ForbiddenError             403
     ├── NotFoundError              404
@@ -13,6 +14,7 @@
     ├── ClientStalledError         499  the client left its answer unread
     ├── NotSupportedError          501  a documented part of the API that this version lacks
     ├── QueueFullError             503  too many requests wait
+    ├── BodiesFullError            503  the requests that are being answered are too large together
     ├── ServerStoppingError        503  the server ends, and with it this answer
     ├── EngineError                500
     │   ├── EngineCrashedError     500  the worker died before or during an answer
@@ -22,7 +24,8 @@
     │   └── ModelCorruptError      500  a manifest or blob of a model is damaged
     └── RegistryError              500  a pull or push failed
 
-A class carries the HTTP `status` and a short stable `code`; each dialect in `api/` maps them to its own shape.
+A class carries the HTTP `status` and a short stable `code`; each dialect in `api/` maps them to its own shape. A module that
+has an error of its own puts it below one of these, whose status it keeps: a bad GGUF is a bad request.
 The text says what went wrong, names the value, and says what to do. Texts that clients match on are
 Ollama's, word for word.
 """
@@ -72,6 +75,13 @@ class RequestTooLargeError(BadRequestError):
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"the request has {size_bytes} bytes or more, and {limit_bytes} are taken; send less in one request")
+
+
+class BodyStalledError(BadRequestError):
+    code = "body_stalled"
+
+    def __init__(self, stall_s: float) -> None:
+        super().__init__(f"nothing came of the rest of the request's body for {stall_s:g} seconds; send it in one go")
 
 
 class UnauthorizedError(CorralError):
@@ -129,6 +139,17 @@ class QueueFullError(CorralError):
 
     def __init__(self) -> None:
         super().__init__("server busy, please try again.  maximum pending requests exceeded")
+
+
+class BodiesFullError(CorralError):
+    status = 503
+    code = "bodies_full"
+    retry_after_s = 5
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"server busy, please try again: the requests under way have {limit_bytes} bytes together, and no more are held"
+        )
 
 
 class ServerStoppingError(CorralError):

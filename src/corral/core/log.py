@@ -1,4 +1,8 @@
-"""Logging: stdlib, one line an event: an event name and fields. Console by default, JSON when asked for."""
+"""Logging: stdlib, one line an event: an event name and fields. Console by default, JSON when asked for.
+
+What is logged may come from anybody: whatever it holds, it makes no line that looks like one of ours, and no control
+character of it reaches a terminal.
+"""
 
 import json
 import logging
@@ -18,12 +22,28 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return out
 
 
+def _visible(text: str) -> str:
+    r"""The text with what is no printable character escaped as Python writes it.
+
+    >>> print(_visible("a\n\x1b[2Jé"))
+    a\n\x1b[2Jé
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 class ConsoleFormatter(logging.Formatter):
+    """A line an event. A traceback follows on lines that are set in, so that none begins as an event does."""
+
     def format(self, record: logging.LogRecord) -> str:
         at = self.formatTime(record, "%H:%M:%S")
         tail = "".join(f" {k}={v}" for k, v in _fields(record).items())
-        text = f"{at} {record.levelname.lower():<7} {record.getMessage()}{tail}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        text = f"{at} {record.levelname.lower():<7} {_visible(record.getMessage().strip() + tail)}"
+        if not record.exc_info:
+            return text
+        trace = self.formatException(record.exc_info).split("\n")
+        return "\n".join([text, *(f"  {_visible(line)}" for line in trace)])
 
 
 class JsonFormatter(logging.Formatter):

@@ -6,6 +6,7 @@ A value of a wrong type, or beyond what that type holds, is a BadRequestError in
 Source: ollama@v0.32 api/types.go, Options.FromMap.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal
 from corral.core.errors import BadRequestError
 from corral.core.types import Sampling
 
-OptionKind = Literal["integer", "float32", "boolean", "string", "array"]
+OptionKind = Literal["integer", "float32", "boolean", "string", "array", "biases"]
 
 SAMPLING_OPTIONS: Final[Mapping[str, OptionKind]] = {
     "temperature": "float32",
@@ -26,6 +27,20 @@ SAMPLING_OPTIONS: Final[Mapping[str, OptionKind]] = {
     "presence_penalty": "float32",
     "frequency_penalty": "float32",
     "seed": "integer",
+    "top_n_sigma": "float32",
+    "xtc_probability": "float32",
+    "xtc_threshold": "float32",
+    "dry_multiplier": "float32",
+    "dry_base": "float32",
+    "dry_allowed_length": "integer",
+    "dry_penalty_last_n": "integer",
+    "dry_sequence_breakers": "array",
+    "dynatemp_range": "float32",
+    "dynatemp_exponent": "float32",
+    "mirostat": "integer",
+    "mirostat_tau": "float32",
+    "mirostat_eta": "float32",
+    "logit_bias": "biases",
 }
 OPTION_KINDS: Final[Mapping[str, OptionKind]] = {
     **SAMPLING_OPTIONS,
@@ -44,6 +59,7 @@ _INT32: Final = (-(2**31), 2**31)
 _WIDER: Final = {"seed": (-(2**63), 2**63)}
 _FLOAT32_MAX: Final = (2 - 2**-23) * 2.0**127
 _SIZES: Final = ("num_ctx", "num_batch")
+_MOST_BIASES: Final = 1000
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +91,29 @@ def _typed(name: str, kind: OptionKind, value: Any) -> Any:
             if not all(isinstance(item, str) for item in value):
                 raise BadRequestError(f'option "{name}" must be of an array of strings')
             return tuple(value)
+        case "biases" if isinstance(value, list | tuple | Mapping):
+            pairs = value.items() if isinstance(value, Mapping) else value
+            if len(pairs) > _MOST_BIASES:
+                raise BadRequestError(f'option "{name}" has {len(pairs)} pairs; it may have {_MOST_BIASES}')
+            return tuple(_bias(name, pair) for pair in pairs)
         case _:
             raise BadRequestError(f'option "{name}" must be of type {kind}')
+
+
+def _bias(name: str, pair: Any) -> tuple[int | str, float]:
+    """A token, by its number or as text, and what its logit gains; false stands for never.
+
+    Source: llama.cpp tools/server/README.md, logit_bias; a number in quotes is a number, as OpenAI's clients send it.
+    """
+    match pair:
+        case [int() | str() as token, bool() | int() | float() as gain] if token is not True and token is not False:
+            if gain is True or math.isnan(gain) or (isinstance(token, int) and not 0 <= token < _INT32[1]):
+                pass
+            elif isinstance(token, str) and token.isdecimal():
+                return int(token), -math.inf if gain is False else float(gain)
+            elif token != "":
+                return token, -math.inf if gain is False else float(gain)
+    raise BadRequestError(f'option "{name}" must be of pairs of a token, by its number or as text, and a number or false')
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from corral.core.units import FOREVER_S, keep_alive_s
 
 DEFAULT_PORT = 11434
 KV_CACHE_TYPES = ("f16", "q8_0", "q4_0", "f32", "bf16", "q5_1", "q5_0", "q4_1")
+_YES = ("1", "t", "T", "TRUE", "true", "True")  # the words of Go's strconv.ParseBool
+_NO = ("0", "f", "F", "FALSE", "false", "False")
 OLLAMA_VERSION = "0.40.12"  # the version of Ollama whose API this is; clients gate features on it
 
 
@@ -112,14 +114,14 @@ class Settings:
             max_loaded_models=read.count("MAX_LOADED_MODELS", 0),
             max_queue=read.count("MAX_QUEUE", 512),
             context_length=read.count("CONTEXT_LENGTH", 0),
-            flash_attention=read.flag("FLASH_ATTENTION"),
+            flash_attention=read.choice("FLASH_ATTENTION"),
             kv_cache_type=read.one_of("KV_CACHE_TYPE", KV_CACHE_TYPES, "f16"),
             memory_budget_bytes=read.count("MEMORY_BUDGET", 0),
-            ignore_images=bool(read.flag("IGNORE_IMAGES")),
-            noprune=bool(read.flag("NOPRUNE")),
+            ignore_images=read.flag("IGNORE_IMAGES"),
+            noprune=read.flag("NOPRUNE"),
             max_transfer_streams=read.count("MAX_TRANSFER_STREAMS", 0),
             registry_mirrors=read.mirrors("REGISTRY_MIRROR"),
-            debug=bool(read.flag("DEBUG")),
+            debug=read.debug(),
         )
 
 
@@ -151,11 +153,22 @@ class _Reader:
             raise SettingsError(f"{variable} is {text!r}; it must be a whole number, zero or more")
         return int(text)
 
-    def flag(self, name: str) -> bool | None:
-        text = self.text(name).lower()
-        if not text:
-            return None
-        return text not in ("0", "f", "false", "no", "off")
+    def flag(self, name: str) -> bool:
+        """Off where nothing is set. A text that says neither yes nor no is a yes, as in Ollama."""
+        text = self.text(name)
+        return bool(text) and text not in _NO
+
+    def choice(self, name: str) -> bool | None:
+        """A flag that can be left to the server: `auto`, or nothing."""
+        return None if self.text(name).lower() in ("", "auto") else self.flag(name)
+
+    def debug(self) -> bool:
+        """Yes, or a level above 0; any other text is a no, as in Ollama.
+
+        Source: ollama@v0.32 envconfig/config.go, LogLevel.
+        """
+        text = self.text("DEBUG")
+        return text in _YES or (text.isdecimal() and bool(text.strip("0")))
 
     def mirrors(self, name: str) -> dict[str, str]:
         """`HOST=URL` pairs. A URL without a scheme is https."""

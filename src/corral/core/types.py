@@ -34,7 +34,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is drawn. Defaults are Ollama's; a temperature of 0 is greedy; a negative seed is random.
 
-    Source: ollama@v0.32 api/types.go, DefaultOptions.
+    What Ollama does not know has llama.cpp's names and defaults, by which it is off.
+    Source: ollama@v0.32 api/types.go, DefaultOptions; llama.cpp common/common.h, common_params_sampling.
     """
 
     temperature: float = 0.8
@@ -47,6 +48,20 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = -1
+    top_n_sigma: float = -1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64  # negative: the whole context
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    mirostat: int = 0  # its version: 1 or 2; it draws by itself then, and of the others only temperature counts
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    logit_bias: tuple[tuple[int | str, float], ...] = ()  # tokens by number, or all tokens of a text; -inf: never
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +83,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     num_keep: int = 4  # tokens kept at the front when a full context is shifted
     num_ctx: int  # tokens of prompt and answer together; at most the engine's own n_ctx
     shift: bool = True  # on a full context drop the older half and go on; else end with "length"
+    logprobs: int = -1  # so many likeliest tokens beside each token of the answer; negative: no logprobs at all
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,11 +97,33 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     eval_ns: int
 
 
+class TokenChance(msgspec.Struct, frozen=True, array_like=True):
+    """A token that might have been next, as bytes (it may be a part of a character), with the logarithm of its probability.
+
+    The model's own probability: temperature and all else that has a say in the draw left aside.
+    """
+
+    piece: bytes
+    logprob: float
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token of an answer, and the likeliest tokens in its place, best first."""
+
+    piece: bytes
+    logprob: float
+    top: tuple[TokenChance, ...] = ()
+
+
 class Step(msgspec.Struct, frozen=True):
-    """What one generation gained since the last step: whole UTF-8 text, never a part of a character or of a stop string."""
+    """What one generation gained since the last step: whole UTF-8 text, never a part of a character or of a stop string.
+
+    Logprobs come with the step that drew their tokens, also while text is held back.
+    """
 
     text: str
     finish: Finish | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class EmbedJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +156,7 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     use_mmap: bool | None = None  # None: llama.cpp's own choice
     flash_attention: bool | None = None  # None: wherever the backend has it
     kv_cache_type: str = "f16"
+    limit_bytes: int = 0  # of memory that the engine may take in all, until it is told of another limit; 0: what is free
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,8 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo: ...
 
+    on_change: Callable[[], None] | None  # called whenever `info` has changed; its owner sets it
+
     @property
     def is_alive(self) -> bool:
         """False from the moment the worker is known to be gone; every later call raises EngineCrashedError."""
@@ -45,6 +47,10 @@ class Engine(Protocol):
         """Token ids of the text, special tokens parsed, BOS added as `generate` adds it when `add_special`."""
         ...
 
+    def set_limit(self, limit_bytes: int) -> None:
+        """From now on it grows to no more than so many bytes in all; what it has taken it keeps."""
+        ...
+
     async def aclose(self) -> None:
         """Ends the worker and gives its memory back. Running jobs fail with EngineCrashedError. Safe to call twice."""
         ...
@@ -61,7 +67,8 @@ class Launcher(Protocol):
     async def launch(self, spec: LoadSpec, on_progress: ProgressCallback) -> Engine:
         """Loads the model. `on_progress` gets 0.0 to 1.0 while weights are read.
 
-        Raises ModelLoadError with the loader's own words when it cannot. Whatever is raised, no process is left behind.
+        Raises ModelLoadError with the loader's own words when it cannot, ServerStoppingError once the launcher is closed.
+        Whatever is raised, no process is left behind.
         """
         ...
 

@@ -12,8 +12,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineLostError
-from corral.core.types import EmbedJob, EngineInfo, Finish, FinishReason, Job, LoadSpec, Step, Vectors
+from corral.core.types import (
+    EmbedJob,
+    EngineInfo,
+    Finish,
+    FinishReason,
+    Job,
+    LoadSpec,
+    Step,
+    TokenChance,
+    TokenLogprob,
+    Vectors,
+)
 
 Gate = Callable[[int], asyncio.Event | None]
 _STEP_TEXTS: Final = 100  # vectors that come at once
@@ -45,6 +58,8 @@ class FakeEngine:
     embed_jobs: list[EmbedJob] = field(default_factory=list)
     vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of texts; the others get four numbers of their own
     embed_gate: asyncio.Event | None = None  # to wait for before the first vector
+    on_change: Callable[[], None] | None = None
+    limit_bytes: int = 0
 
     @asynccontextmanager
     async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Step]]:
@@ -70,7 +85,7 @@ class FakeEngine:
             if script.crash_after == index or not self.is_alive:
                 self.is_alive = False
                 raise EngineCrashedError(mid_answer=index > 0)
-            yield Step(piece)
+            yield Step(piece, None, _logprobs(piece, job.logprobs))
         if script.failure:
             raise script.failure
         reason: FinishReason = script.reason if len(pieces) == len(script.pieces) else "length"
@@ -116,6 +131,15 @@ class FakeEngine:
     async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         self.tokenized.append((text, add_special))
         return list(range(len(_words(text))))
+
+    def set_limit(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+
+    def resize(self, size_bytes: int) -> None:
+        """It takes so much memory now."""
+        self.info = msgspec.structs.replace(self.info, size_bytes=size_bytes)
+        if self.on_change:
+            self.on_change()
 
     async def aclose(self) -> None:
         self.is_alive = False
@@ -174,3 +198,11 @@ def fake_vector(text: str) -> tuple[float, ...]:
 
 def _words(text: str) -> list[str]:
     return text.split()
+
+
+def _logprobs(piece: str, top: int) -> tuple[TokenLogprob, ...]:
+    """A piece is a token that was as good as certain; the others are "a", "b" and so on, each less likely than the last."""
+    if top < 0:
+        return ()
+    others = [TokenChance(bytes([ord("a") + index]), -2.5 * (index + 1)) for index in range(top - 1)]
+    return (TokenLogprob(piece.encode(), -0.125, (TokenChance(piece.encode(), -0.125), *others)[:top]),)

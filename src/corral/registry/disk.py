@@ -4,7 +4,6 @@ All writing goes through one thread, in the order in which it was asked for: a f
 a write. What comes from a registry grows in partial.py; what else is half-made is only ever found in a scratch directory.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,7 +19,7 @@ from corral.core.aio import ThreadLimiter
 from corral.core.errors import StoreError
 from corral.registry.failures import DigestMismatchError
 from corral.registry.limits import MIB
-from corral.store import store_errors
+from corral.store import store_errors, try_lock, wait_for_lock
 
 HASH_STEP_BYTES: Final = 8 * MIB
 SPARE_BYTES: Final = 64 * MIB  # left free on the disk, for whoever else writes there
@@ -116,20 +115,18 @@ def _claim(parent: Path, claimed: list[tuple[Path, int]]) -> None:
         path = Path(tempfile.mkdtemp(dir=parent))
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         claimed.append((path, lock))
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try_lock(lock)
 
 
 def _sweep(left: Path) -> None:
-    """Removes the directory, if nobody holds it."""
+    """Removes the directory, if it is certain that nobody holds it."""
     try:
-        fd = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(left, ignore_errors=True)
-    except BlockingIOError:
-        return
+        if try_lock(fd) == "us":
+            shutil.rmtree(left, ignore_errors=True)
     finally:
         os.close(fd)
 
@@ -138,7 +135,7 @@ def _sweep(left: Path) -> None:
 def _locked(directory: Path) -> Iterator[None]:
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        wait_for_lock(fd)
         yield
     finally:
         os.close(fd)

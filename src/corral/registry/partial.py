@@ -12,8 +12,6 @@ Source: ollama@v0.32 server/download.go, blobDownloadPart.
 """
 
 import asyncio
-import errno
-import fcntl
 import logging
 import os
 import threading
@@ -28,11 +26,10 @@ import msgspec
 from corral.core.errors import StoreError
 from corral.registry.disk import Disk
 from corral.registry.limits import Limits
-from corral.store import store_errors, write_atomically
+from corral.store import store_errors, try_lock, write_atomically
 
 log: Final = logging.getLogger(__name__)
 _MAX_NOTE_BYTES: Final = 4096
-_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system that knows none
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -244,14 +241,7 @@ def tiled(notes: Iterable[Note], size_bytes: int, chunk_bytes: int) -> list[Chun
 
 def _is_locked(fd: int, path: Path) -> bool:
     """Locks the open file; False where somebody else has it, or it has another name by now."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as exc:
-        if exc.errno not in _NO_LOCKS:
-            raise
-    return _is_at(fd, path)
+    return try_lock(fd) != "others" and _is_at(fd, path)
 
 
 def _is_at(fd: int, path: Path) -> bool:

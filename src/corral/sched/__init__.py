@@ -1,5 +1,6 @@
 """Who is loaded, for how long, and who waits for it."""
 
+from corral.sched.queue import Line
 from corral.sched.scheduler import Lease, Running, Scheduler
 
-__all__ = ["Lease", "Running", "Scheduler"]
+__all__ = ["Lease", "Line", "Running", "Scheduler"]

@@ -12,15 +12,12 @@ import psutil
 
 from corral.core.errors import ModelLoadError
 from corral.core.settings import Settings
+from corral.engine import COMPUTE_BYTES, GPU_SHARE, KV_BYTES_PER_VALUE
 from corral.sched.runner import Runner
 from corral.store import GgufInfo
 
-_KV_BYTES_PER_VALUE: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
-_COMPUTE_BYTES: Final = 64 << 20  # buffers for one batch, and the process around it
-_GPU_SHARE: Final = 0.95  # of a GPU's memory is for models; drivers and what computing takes for a moment have the rest
 _EMBED_TOKENS: Final = 256  # of texts in one step of a model that makes embeddings; it takes more when a longer text comes
 _EMBED_BYTES: Final = 256 << 20  # for what comes of them, at most: with a large vocabulary they are fewer
-_CONTEXT_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 DEFAULT_CONTEXT: Final = 4096
 DEFAULT_PARALLEL: Final = 16
 
@@ -47,7 +44,7 @@ class SystemMemory:
         return int(psutil.virtual_memory().available)
 
     def gpu_bytes(self) -> int:
-        return int(self.gpu_total_bytes() * _GPU_SHARE)
+        return int(self.gpu_total_bytes() * GPU_SHARE)
 
 
 class Placement:
@@ -63,7 +60,7 @@ class Placement:
         stay = [r for r in others if r not in gone]
         if 0 < self._max_loaded <= len(stay):
             return False
-        if self._budget_bytes and runner.need_bytes > self._budget_bytes - sum(r.need_bytes for r in stay):
+        if self._budget_bytes and runner.reserved_bytes > self._budget_bytes - sum(r.reserved_bytes for r in stay):
             return False
         gpu_bytes, ram_bytes = self._split(runner)
         gpu_free = self._memory.gpu_bytes() - sum(self._split(r)[0] for r in stay)
@@ -89,6 +86,16 @@ class Placement:
                 chosen = rest
         return chosen[::-1]
 
+    def limit_bytes(self, runner: Runner, others: Collection[Runner]) -> int:
+        """What it may grow to beside the others, so that all together stay within the budget; 0 without one.
+
+        What nobody has reserved is shared out evenly.
+        """
+        if not self._budget_bytes:
+            return 0
+        spare_bytes = self._budget_bytes - runner.reserved_bytes - sum(r.reserved_bytes for r in others)
+        return runner.reserved_bytes + max(0, spare_bytes) // (1 + len(others))
+
     def _split(self, runner: Runner) -> tuple[int, int]:
         """What it takes on GPUs, and in the machine's own memory."""
         need_bytes = runner.need_bytes
@@ -113,14 +120,9 @@ class Placement:
         )
 
 
-def padded_context(tokens: int) -> int:
-    """The context that llama.cpp makes of a wish: at least one step, a whole number of steps."""
-    return max(1, -(-tokens // _CONTEXT_STEP)) * _CONTEXT_STEP
-
-
 def kv_bytes_per_token(gguf: GgufInfo, kv_cache_type: str) -> float:
     """KV memory that one token takes in all layers, in bytes."""
-    per_value = _KV_BYTES_PER_VALUE.get(kv_cache_type, 2.0)
+    per_value = KV_BYTES_PER_VALUE.get(kv_cache_type, 2.0)  # a type that is none is the engine's to refuse
     values = gguf.head_count_kv * (gguf.key_length + gguf.value_length)
     return gguf.block_count * values * per_value
 
@@ -131,8 +133,8 @@ def needed_bytes(gguf: GgufInfo, file_bytes: int, *, n_ctx: int, kv_cache_type: 
     A model that makes embeddings has no use for cells, but for the outputs of a step's tokens.
     """
     if gguf.pooling_type is not None:
-        return file_bytes + min(_EMBED_TOKENS * gguf.vocabulary_size * 4, _EMBED_BYTES) + _COMPUTE_BYTES
-    return file_bytes + int(n_ctx * kv_bytes_per_token(gguf, kv_cache_type)) + _COMPUTE_BYTES
+        return file_bytes + min(_EMBED_TOKENS * gguf.vocabulary_size * 4, _EMBED_BYTES) + COMPUTE_BYTES
+    return file_bytes + int(n_ctx * kv_bytes_per_token(gguf, kv_cache_type)) + COMPUTE_BYTES
 
 
 def _gib(size_bytes: int) -> str:

@@ -9,7 +9,7 @@ import asyncio
 from typing import Literal
 
 from corral.core.clock import Clock, Timer
-from corral.core.errors import EngineCrashedError
+from corral.core.errors import ServerStoppingError
 from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S, NS_PER_S
 from corral.engine import Engine
@@ -36,6 +36,7 @@ class Runner:
         self.users = 0  # requests that hold it, waiting ones included
         self.idle_since_ns = clock.monotonic_ns()
         self._places: FairQueue | None = None
+        self._is_refusing = False
         self._clock = clock
         self._timer: Timer | None = None
 
@@ -44,6 +45,8 @@ class Runner:
     def loaded(self, engine: Engine) -> None:
         self.engine, self.state = engine, "ready"
         self._places = FairQueue(engine.info.n_parallel)
+        if self._is_refusing:
+            self._places.close()
         self.ready.set_result(engine)
 
     def failed(self, error: Exception) -> None:
@@ -55,6 +58,11 @@ class Runner:
     def need_bytes(self) -> int:
         """What the engine says that it takes now; before there is one, the estimate."""
         return self.engine.info.size_bytes if self.engine else self.estimated_bytes
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What it may take of a budget in any case: one full sequence, or more if it has taken more."""
+        return max(self.need_bytes, self.estimated_bytes)
 
     # Use
 
@@ -87,6 +95,12 @@ class Runner:
     def free_place(self) -> None:
         assert self._places is not None
         self._places.give_back()
+
+    def refuse(self) -> None:
+        """The server stops: nobody gets a place any more, whether it waits for one already or comes."""
+        self._is_refusing = True
+        if self._places:
+            self._places.close()
 
     # Keep-alive
 
@@ -130,7 +144,7 @@ class Runner:
         self.expire_with(None)
         if self.engine is None:
             if not self.ready.done():
-                self.failed(EngineCrashedError())
+                self.failed(ServerStoppingError())
             return
         if self.state == "closed":
             return

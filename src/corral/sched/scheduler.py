@@ -5,6 +5,7 @@ when a request needs more than it has, or names other hardware settings. Loading
 that are already loaded never wait behind it, and it goes on when the client that asked for it leaves.
 When memory is short, the idle models with the least keep-alive left are evicted; where busy ones are in the way, the load
 waits, and others that fit go ahead of it, but not for ever. A request that is refused changes nothing.
+When the server stops nothing is begun any more, and whoever waits or loses its engine is told in one word, ServerStoppingError.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ import msgspec
 
 from corral.core.aio import Background
 from corral.core.clock import Clock, SystemClock
-from corral.core.errors import CorralError, EngineCrashedError, ModelLoadError
+from corral.core.errors import CorralError, EngineCrashedError, ModelLoadError, ServerStoppingError
 from corral.core.options import Options
 from corral.core.settings import Settings
 from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S, NS_PER_S
-from corral.engine import Engine, Launcher, ProgressCallback
+from corral.engine import Engine, Launcher, ProgressCallback, padded_context
 from corral.sched.placement import (
     DEFAULT_CONTEXT,
     DEFAULT_PARALLEL,
@@ -31,9 +32,8 @@ from corral.sched.placement import (
     Placement,
     SystemMemory,
     needed_bytes,
-    padded_context,
 )
-from corral.sched.queue import WaitingRoom
+from corral.sched.queue import Line, WaitingRoom
 from corral.sched.runner import Runner
 from corral.store import Model, ModelName
 
@@ -64,7 +64,7 @@ class Running:
 
 
 class Scheduler:
-    """Made once per server. `aclose` ends every engine."""
+    """Made once per server. `close` takes no more requests, `aclose` ends every engine too."""
 
     def __init__(
         self, launcher: Launcher, settings: Settings, *, clock: Clock | None = None, memory: Memory | None = None
@@ -76,6 +76,8 @@ class Scheduler:
         self._runners: dict[ModelName, Runner] = {}
         self._leaving: set[Runner] = set()  # retired, and still loading, finishing requests or closing
         self._waiting = WaitingRoom(settings.max_queue)
+        self._lines: list[Line] = []
+        self._is_closing = False
         self._background = Background(self._report)
         self._memory_news = asyncio.Event()  # set once, and replaced by the next one, whenever memory may have become free
 
@@ -85,8 +87,11 @@ class Scheduler:
     ) -> AsyncIterator[Lease]:
         """The model's engine, loaded if need be, and a place on it.
 
-        Raises QueueFullError when too many wait, ModelLoadError when it cannot be loaded.
+        Raises QueueFullError when too many wait, ModelLoadError when it cannot be loaded, ServerStoppingError when the server
+        stops, also instead of an EngineCrashedError in the block.
         """
+        if self._is_closing:
+            raise ServerStoppingError
         began_ns = self._clock.monotonic_ns()
         wanted = self._spec(model, options)
         keep_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
@@ -94,9 +99,21 @@ class Scheduler:
         try:
             engine = runner.ready.result()
             yield Lease(engine, min(wanted.n_ctx, engine.info.n_ctx), self._clock.monotonic_ns() - began_ns)
+        except EngineCrashedError as exc:
+            if self._is_closing:
+                raise ServerStoppingError from exc
+            raise
         finally:
             runner.free_place()
             self._drop(runner)
+
+    def line(self, places: int) -> Line:
+        """Places for some work before a lease; who waits for one counts among those who wait in this server."""
+        line = Line(self._waiting, places)
+        if self._is_closing:
+            line.close()
+        self._lines.append(line)
+        return line
 
     async def unload(self, name: ModelName) -> None:
         """Lets the model go as soon as nobody uses it; at once if nobody does."""
@@ -112,8 +129,17 @@ class Scheduler:
         alive.sort(key=lambda r: r.remaining_s, reverse=True)
         return [self._describe(runner) for runner in alive]
 
+    def close(self) -> None:
+        """Takes no more requests, and refuses those that wait for a place; those that have one go on."""
+        self._is_closing = True
+        for line in self._lines:
+            line.close()
+        for runner in (*self._runners.values(), *self._leaving):
+            runner.refuse()
+
     async def aclose(self) -> None:
-        """Ends every load and every engine; requests still running fail with EngineCrashedError. Safe to call twice."""
+        """Closes, and ends every load and every engine; requests still running fail. Safe to call twice."""
+        self.close()
         await self._background.aclose()
         async with asyncio.TaskGroup() as tasks:
             for runner in (*self._runners.values(), *self._leaving):
@@ -182,15 +208,16 @@ class Scheduler:
         try:
             engine = await self._launched(runner)
         except asyncio.CancelledError:
-            self._give_up(runner, EngineCrashedError())
+            self._give_up(runner, ServerStoppingError())
             raise
-        except ModelLoadError as error:
+        except (ModelLoadError, ServerStoppingError) as error:
             log.warning("model load failed", extra={"model": name, "error": str(error)})
             self._give_up(runner, error)
         except Exception as error:  # the supervisor of loads: whoever waits for this one is told, whatever went wrong
             log.exception("model load failed", extra={"model": name})
             self._give_up(runner, _as_load_error(error, name))
         else:
+            engine.on_change = self._announce_memory
             runner.loaded(engine)
             load_ms = (self._clock.monotonic_ns() - began_ns) // 1_000_000
             log.info("model loaded", extra={"model": name, "size_bytes": engine.info.size_bytes, "load_ms": load_ms})
@@ -204,6 +231,7 @@ class Scheduler:
         file_bytes = model.model_path.stat().st_size
         runner.estimated_bytes = needed_bytes(model.gguf, file_bytes, n_ctx=spec.n_ctx, kv_cache_type=spec.kv_cache_type)
         await self._make_room(runner)
+        spec = msgspec.structs.replace(spec, limit_bytes=self._placement.limit_bytes(runner, self._others(runner)))
         return await self._unless_stalled(runner, lambda tell: self._launcher.launch(spec, tell))
 
     async def _unless_stalled(self, runner: Runner, work: Callable[[ProgressCallback], Awaitable[T]]) -> T:
@@ -244,6 +272,7 @@ class Scheduler:
         finally:
             timer.cancel()
         runner.holds_memory = True  # nothing was awaited since it fitted: nobody else has taken that room
+        self._share_out()
 
     def _others(self, runner: Runner) -> list[Runner]:
         """Who else holds memory, or is about to."""
@@ -263,7 +292,7 @@ class Scheduler:
 
     def _settle(self, runner: Runner) -> None:
         """Nobody uses it now: keep it for its time, or let it go."""
-        if runner.state != "ready":
+        if runner.state != "ready" or self._is_closing:
             return
         if runner.is_retired or not runner.is_usable or runner.keep_alive_s <= 0:
             self._retire(runner)
@@ -280,7 +309,7 @@ class Scheduler:
         self._forget(runner)
         runner.is_retired = True
         self._leaving.add(runner)
-        if not runner.users:
+        if not runner.users and not self._is_closing:
             self._background.start(self._close(runner), name=f"close {runner.model.name.short}")
 
     async def _close(self, runner: Runner) -> None:
@@ -309,6 +338,13 @@ class Scheduler:
         """Every load that waits looks again, in the order in which they came."""
         self._memory_news.set()
         self._memory_news = asyncio.Event()
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Tells every engine what it may grow to."""
+        for runner in (*self._runners.values(), *self._leaving):
+            if runner.engine:
+                runner.engine.set_limit(self._placement.limit_bytes(runner, self._others(runner)))
 
     def _describe(self, runner: Runner) -> Running:
         assert runner.engine is not None

@@ -30,6 +30,7 @@ class Ask:
     options: Options
     truncate: bool
     shift: bool
+    logprobs: int = -1  # likeliest tokens beside each token of the answer; negative: none, nor its own
     has_context: bool = False  # its last event is to tell the tokens of prompt and answer
     began_ns: int
     truncation: Truncation | None = None
@@ -46,6 +47,7 @@ class Ask:
             num_keep=options.num_keep,
             num_ctx=lease.num_ctx,
             shift=self.shift,
+            logprobs=self.logprobs,
         )
 
 
@@ -64,10 +66,10 @@ class Answer:
         said: list[str] = []
         step: Step | None = self.first
         while step is not None:
-            if step.text:
+            if step.text or step.logprobs:
                 if self.ask.has_context:
                     said.append(step.text)
-                yield Delta(content=step.text)
+                yield Delta(content=step.text, logprobs=step.logprobs)
             if step.finish:
                 yield self._done(step.finish, await self._context("".join(said)) if self.ask.has_context else None)
                 return

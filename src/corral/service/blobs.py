@@ -1,5 +1,6 @@
 """Uploads: the files that models are created from, taken as they arrive, or from where they lie on this machine."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,7 +48,7 @@ class BlobService:
             await self._write(writer, chunks)
             await self._threads.run(writer.commit)
         finally:
-            await self._threads.run(writer.close)
+            await asyncio.to_thread(writer.close)  # no thread of the pool: that may be closed, and this is to be done even so
         return True
 
     async def _write(self, writer: BlobWriter, chunks: AsyncIterator[bytes]) -> None:

@@ -66,8 +66,6 @@ def _check_kind(request: InferenceRequest, can: Collection[str], use: str) -> No
 def _check_to_come(request: InferenceRequest) -> None:
     if request.format is not None:
         raise NotSupportedError("format: this version of Corral has no structured output yet; send the request without format")
-    if request.logprobs or request.top_logprobs:
-        raise NotSupportedError("logprobs: this version of Corral does not report them yet; send the request without logprobs")
 
 
 def _check_images(model: Model, request: InferenceRequest, count: int, can: Collection[str], *, ignores_images: bool) -> None:

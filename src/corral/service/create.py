@@ -81,7 +81,7 @@ class _Plan:
     base: Model | None = None  # None: it is to be pulled
     additions: tuple[GgufFile, ...] = ()  # files that are put beside the base
     adapter: AdapterSource | None = None
-    draft: GgufFile | None = None
+    draft_model: GgufFile | None = None
 
 
 class CreateService:
@@ -156,12 +156,12 @@ class CreateService:
 
     def _beside(self, request: CreateRequest) -> dict[str, Any]:
         """The adapter and the draft model."""
-        draft = find_draft(self._store, request.draft_files) if request.draft_files else None
-        if draft:
-            quantization_of(request.draft_quantize, draft.info)
+        draft_model = find_draft(self._store, request.draft_files) if request.draft_files else None
+        if draft_model:
+            quantization_of(request.draft_quantize, draft_model.info)
         return {
             "adapter": find_adapter(self._store, request.adapters) if request.adapters is not None else None,
-            "draft": draft,
+            "draft_model": draft_model,
         }
 
     def _found(self, name: ModelName) -> Model | None:
@@ -246,8 +246,8 @@ class CreateService:
                 check_adapter(plan.adapter.gguf, weights.info)
             layer, is_new = await making.kept(await making.adapter(plan.adapter, weights), ADAPTER_LAYER)
             draft.add_file(layer, is_new=is_new)
-        if plan.draft:
-            file = _stored(plan.draft)
+        if plan.draft_model:
+            file = _stored(plan.draft_model)
             if to := quantization_of(plan.request.draft_quantize, file.info):
                 file = await making.quantized(file, to)
             layer, is_new = await making.kept(file, DRAFT_LAYER)

@@ -19,10 +19,9 @@ from corral.service.create_staging import Staged, stage_adapter, stage_model
 from corral.service.flights import Publish
 from corral.service.progress import reporter
 from corral.service.requests import Status
-from corral.store import GgufError, GgufInfo, Shard, Store, digest_of, merge_shards, read_info, store_errors
+from corral.store import CREATING, GgufError, GgufInfo, Shard, Store, digest_of, merge_shards, read_info, store_errors
 from corral.wire.registry import Descriptor
 
-CREATING: Final = ".creating"  # where in the store's folder what is being made lies
 _HASH_STEP_BYTES: Final = 8 << 20
 _HEAD_BYTES: Final = 16 << 20  # of a GGUF beside its weights, at most in practice
 _SPARE: Final = 1.15  # mixtures keep some tensors at more bits

@@ -58,7 +58,7 @@ class GgufFile:
         info = self.info
         if info.block_count:
             return False
-        encodes = info.number("vision.block_count") or info.number("audio.block_count")
+        encodes = info.vision_block_count or info.audio_block_count
         return bool(encodes) or (
             info.architecture == "clip"
             and any(info.metadata.get(f"clip.has_{what}_encoder") is True for what in ("vision", "audio"))

@@ -6,7 +6,6 @@ The order of the checks is Ollama's. Source: ollama@v0.32 server/routes.go, Embe
 """
 
 import importlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -18,7 +17,6 @@ from corral.core.errors import (
     BadRequestError,
     CapabilityError,
     ContextOverflowError,
-    EngineLostError,
     ModelNotFoundError,
     NotFoundError,
 )
@@ -27,9 +25,9 @@ from corral.core.types import EmbedJob
 from corral.engine import Engine
 from corral.sched import Scheduler
 from corral.service.lookup import ModelLookup
+from corral.service.second_try import tried_twice
 from corral.store import Model, Store
 
-log: Final = logging.getLogger(__name__)
 _RANKS: Final = 4  # the pooling type of models that rank texts. Source: llama.cpp llama.h, llama_pooling_type
 _MOST_BYTES: Final = 1 << 29  # of one request's vectors
 _FLOAT_BYTES: Final = 4
@@ -88,11 +86,7 @@ class EmbedService:
             raise CapabilityError(f'"{request.model}" does not support embeddings: it ranks texts by a query')
         _check_size(model, request)
         options = Options.resolve(model.parameters, request.options)
-        try:
-            made = await self._made(model, options, request)
-        except EngineLostError:
-            log.warning("worker was dead, trying another", extra={"model": model.name.short})
-            made = await self._made(model, options, request)
+        made = await tried_twice(model, lambda: self._made(model, options, request))
         return replace(made, total_ns=self._clock.monotonic_ns() - began_ns) if made.count else made
 
     async def _made(self, model: Model, options: Options, request: EmbedRequest) -> Embeddings:

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeAlias
 
 from corral.core.aio import Background
-from corral.core.errors import CorralError
+from corral.core.errors import CorralError, ServerStoppingError
 from corral.service.requests import Status
 
 log: Final = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class _Flight:
             if self._task.done() and not inbox.pending:
                 break
         if self._task.cancelled():
-            raise CorralError("stopped: the server is shutting down")
+            raise ServerStoppingError
         if error := self._task.exception():
             raise error
 

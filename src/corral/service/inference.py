@@ -2,17 +2,17 @@
 
 Every accepted request ends with a Loaded, a Rendered or a Done event, or with an error. What can be said before a model is
 loaded is said before; what only the engine knows (does the prompt fit) before the first event.
-A worker that was dead before it had the job costs the client nothing: the job goes to a new one, once.
+Rendering that does not end at once counts as waiting, as what comes after it does: a server that has too much of it refuses
+more, and clients take turns.
 """
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final, ParamSpec, TypeVar
 
 from corral.core.aio import ThreadLimiter
 from corral.core.clock import Clock, SystemClock
-from corral.core.errors import BadRequestError, EngineLostError
+from corral.core.errors import BadRequestError
 from corral.core.options import Options
 from corral.sched import Lease, Running, Scheduler
 from corral.service.answer import Answer, Ask, begin
@@ -22,9 +22,10 @@ from corral.service.models import capabilities
 from corral.service.prompt import Prompt, chat_prompt, generate_prompt
 from corral.service.rendering import Rendering
 from corral.service.requests import ChatRequest, Event, GenerateRequest, InferenceRequest, Loaded, Rendered
+from corral.service.second_try import tried_twice
 from corral.store import Model, Store
+from corral.template import MAX_RENDERINGS
 
-log: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 _LONG_TEMPLATE_CHARS: Final = 4_000  # compiling more than this would hold the event loop for long
@@ -39,6 +40,7 @@ class Inference:
         self._ignores_images = ignores_images
         self._clock: Clock = clock or SystemClock()
         self._rendering = Rendering()
+        self._renderings = scheduler.line(MAX_RENDERINGS)
         self._threads = ThreadLimiter("corral-prompt", 2)  # reads models, and templates that are long
         self._lookup = ModelLookup(store, self._threads)
 
@@ -107,7 +109,7 @@ class Inference:
         *,
         has_context: bool = False,
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        text = await self._rendering.render(prompt)
+        text = await self._rendered(prompt, request.client)
         if request.debug_render_only:
             yield _only(Rendered(prompt.shown(text), prompt.image_count))
             return
@@ -118,16 +120,20 @@ class Inference:
             options=options,
             truncate=request.truncate,
             shift=request.shift and model.gguf.architecture not in _NEVER_SHIFTED,
+            logprobs=request.top_logprobs if request.logprobs else -1,
             has_context=has_context,
             began_ns=began_ns,
         )
         async with AsyncExitStack() as stack:
-            try:
-                answer = await self._begun(stack, model, request, ask)
-            except EngineLostError:
-                log.warning("worker was dead, trying another", extra={"model": model.name.short})
-                answer = await self._begun(stack, model, request, ask)
+            answer = await tried_twice(model, lambda: self._begun(stack, model, request, ask))
             yield answer.events()
+
+    async def _rendered(self, prompt: Prompt, client: str) -> str:
+        text = self._rendering.at_once(prompt)
+        if text is not None:
+            return text
+        async with self._renderings.place(client):
+            return await self._rendering.aside(prompt)
 
     async def _begun(self, stack: AsyncExitStack, model: Model, request: InferenceRequest, ask: Ask) -> Answer:
         """The answer, and on the stack what it holds; nothing stays on the stack when it could not begin."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from corral.core.aio import ThreadLimiter
-from corral.core.errors import BadRequestError, ModelNotFoundError, NotFoundError
+from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError, NotFoundError
 from corral.core.types import Message
 from corral.service.modelfile import BARE_TEMPLATE, modelfile_text, parameters_text
-from corral.store import GgufHeader, Listing, LongArray, Model, ModelName, Store, Tensor, read_header
+from corral.store import GgufHeader, Listing, LongArray, Model, ModelName, Store, Tensor, model_header
 from corral.template import ChatTemplate, choose, compile_go
 from corral.wire.care import Pruned, StoreUse
 
@@ -67,7 +67,11 @@ class ModelService:
         """
         name = ModelName.parse(name_text)
         model = await self._threads.run(self._store.get, name)
-        return await self._threads.run(_shown, model, verbose, system or model.system, template or None, options or {})
+        try:
+            return await self._threads.run(_shown, model, verbose, system or model.system, template or None, options or {})
+        except ModelCorruptError:
+            await self._threads.run(self._store.get, name)  # what was removed meanwhile is not damaged, but gone
+            raise
 
     async def delete(self, name_text: str) -> None:
         """Raises BadRequestError for a name that is none, ModelNotFoundError, StoreError."""
@@ -134,7 +138,7 @@ def _capabilities(model: Model, template: ChatTemplate | None) -> list[str]:
     if model.gguf.pooling_type is not None:
         return ["embedding"]
     found = ["completion"]
-    if model.projector_paths or model.gguf.number("vision.block_count"):
+    if model.projector_paths or model.gguf.vision_block_count:
         found.append("vision")
     has = {
         "tools": template is not None and template.has_tools,
@@ -147,8 +151,8 @@ def _capabilities(model: Model, template: ChatTemplate | None) -> list[str]:
 
 def _shown(model: Model, verbose: bool, system: str, template: str | None, options: Mapping[str, Any]) -> ShowResult:
     layer = template if template is not None else model.template
-    header = read_header(model.model_path, with_arrays=verbose)
-    projectors = [read_header(path) for path in model.projector_paths]
+    header = model_header(model.model_path, model.name, with_arrays=verbose)
+    projectors = [model_header(path, model.name) for path in model.projector_paths]
     return ShowResult(
         model=model,
         license="\n".join(model.licenses),

@@ -10,7 +10,7 @@ from corral.core.types import Message
 from corral.service.checks import cannot_insert
 from corral.service.requests import ChatRequest, GenerateRequest, Think
 from corral.store import Model
-from corral.template import ChatTemplate, Conversation, choose, compile_go, compile_jinja
+from corral.template import ChatTemplate, Conversation, RenderingProcesses, choose, compile_go, compile_jinja
 
 _BARE: Final = "{{ .Prompt }}"  # of a model that has none, and of which no chat is wanted
 
@@ -46,13 +46,13 @@ class Prompt:
         """The suffix that the engine is to see to; "" where the template does, or where there is none."""
         return self.suffix if self.infill else ""
 
-    def render(self, *, quick: bool = False) -> str:
-        """The text, without the model's marks around an infill. `quick` is as in ChatTemplate.render."""
+    def render(self, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
+        """The text, without the model's marks around an infill. The arguments are as in ChatTemplate.render."""
         if self.template is None:
             return self.messages[-1].content
         messages = tuple(_with_tags(self.messages))
         conversation = Conversation(messages=messages, tools=self.tools, think=self.think, suffix=self.suffix)
-        text = self.template.render(conversation, quick=quick)
+        text = self.template.render(conversation, quick=quick, processes=processes)
         return text.removeprefix(self.bos) if self.prefix_tokens else text
 
     def shown(self, text: str) -> str:

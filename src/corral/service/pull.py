@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final
 
 from corral.core.errors import ModelCorruptError, ModelNotFoundError, NotSupportedError, RegistryError, StoreError
 from corral.engine import QUANTIZATIONS, Workshop
@@ -40,10 +39,8 @@ from corral.service.draft import Draft, config_of
 from corral.service.flights import Flights, Publish
 from corral.service.progress import layer_reporter
 from corral.service.requests import Status
-from corral.store import DEFAULT_HOST, MODEL_LAYER, ModelName, Store, read_info
+from corral.store import DEFAULT_HOST, INCOMING, MODEL_LAYER, ModelName, Store, read_info
 from corral.wire.registry import Descriptor
-
-INCOMING: Final = ".incoming"  # where in the store's folder packages lie while a model is taken out of them
 
 
 class PullService:

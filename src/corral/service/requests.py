@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from corral.core.types import FinishReason, Message, ToolCall
+from corral.core.types import FinishReason, Message, TokenLogprob, ToolCall
 
 Think = bool | str | None  # None: the model's default; a word is a level: "low", "medium", "high", "max"
 
@@ -72,6 +72,7 @@ class Delta:
     content: str = ""
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()  # of the tokens drawn since the last piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

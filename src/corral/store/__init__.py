@@ -1,12 +1,14 @@
 """Models on disk, in Ollama's layout: names, manifests, blobs, and what a GGUF says of itself."""
 
 from corral.store.blobs import BlobWriter
+from corral.store.file_lock import try_lock, wait_for_lock
 from corral.store.files import store_errors, write_atomically
 from corral.store.gguf import GgufError, GgufHeader, LongArray, Tensor, read_header
 from corral.store.gguf_info import GgufInfo, human_count, read_info
 from corral.store.gguf_split import Shard, merge_shards, order_shards, shard_count
 from corral.store.gguf_types import FILE_TYPES, UNQUANTIZED
-from corral.store.layout import digest_hex, digest_of
+from corral.store.layout import CREATING, INCOMING, digest_hex, digest_of
+from corral.store.loading import model_header
 from corral.store.local_file import LocalFileError
 from corral.store.manifests import StoredManifest
 from corral.store.model import (
@@ -40,12 +42,14 @@ from corral.store.store import Damaged, Listing, Store
 __all__ = [
     "ADAPTER_LAYER",
     "CONFIG_LAYER",
+    "CREATING",
     "DEFAULT_HOST",
     "DEFAULT_NAMESPACE",
     "DEFAULT_TAG",
     "DEPRECATED_PARAMETERS",
     "DRAFT_LAYER",
     "FILE_TYPES",
+    "INCOMING",
     "LICENSE_LAYER",
     "MESSAGES_LAYER",
     "MODEL_LAYER",
@@ -80,6 +84,7 @@ __all__ = [
     "go_json",
     "human_count",
     "merge_shards",
+    "model_header",
     "order_shards",
     "parameter",
     "parse_modelfile",
@@ -88,5 +93,7 @@ __all__ = [
     "read_safetensors",
     "shard_count",
     "store_errors",
+    "try_lock",
+    "wait_for_lock",
     "write_atomically",
 ]

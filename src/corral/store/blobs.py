@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from corral.core.errors import BadRequestError, StoreError
-from corral.store.files import make_folder, settle, store_errors, temporary_file
+from corral.store.files import free_name, make_folder, settle, store_errors, temporary_file
 from corral.store.layout import Layout, digest_hex, digest_of
 
 COPY_BYTES: Final = 1 << 20
@@ -117,10 +117,20 @@ class Blobs:
         return found.st_nlink > 1 and found.st_mtime_ns >= found.st_ctime_ns
 
     def refresh(self, digest: str) -> None:
-        """Makes the blob young for a sweep, which looks at when anything of it was changed; its own time stays."""
+        """Makes the blob young for a sweep, which looks at when anything of it was changed; its own time stays.
+
+        A file that has another name besides, in another store or where its owner keeps it, is not ours to change: it gets one
+        more name for a moment, as it got this one.
+        """
         path = self._layout.blob(digest)
         with suppress(OSError):  # another user's file, or just removed
-            path.chmod(stat.S_IMODE(path.stat().st_mode))
+            found = path.stat()
+            if found.st_nlink == 1:
+                path.chmod(stat.S_IMODE(found.st_mode))
+                return
+            name = free_name(path.parent)
+            name.hardlink_to(path)
+            name.unlink()
 
     def put(self, data: bytes) -> tuple[str, bool]:
         """Keeps a small blob; gives its digest and whether it is new."""

@@ -7,7 +7,6 @@ read nobody knows what it needs, and every blob is kept. Nothing is touched but 
 the folders in which servers make what will be blobs.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from corral.store.file_lock import try_lock
 from corral.store.files import store_errors
-from corral.store.layout import TEMPORARY_PREFIX, digest_of
+from corral.store.layout import SCRATCH, TEMPORARY_PREFIX, digest_of
 from corral.store.names import ModelName
 from corral.store.roots import Root
 from corral.wire.care import Kind, Leftover, ModelUse, Pruned, StoreUse
@@ -27,7 +27,6 @@ from corral.wire.care import Kind, Leftover, ModelUse, Pruned, StoreUse
 YOUNG_S: Final = 3600.0
 _DOWNLOAD_S: Final = 86400.0
 _BLOB: Final = re.compile(r"sha256-([0-9a-f]{64})(-partial(?:-[0-9]+)?)?")
-_SCRATCH: Final = (".incoming", ".creating")  # in the store's folder; each folder in them is locked by who uses it
 _BLOCK_BYTES: Final = 512  # what st_blocks counts
 
 
@@ -98,21 +97,27 @@ def _leftovers(root: Root, users: Mapping[str, set[ModelName]], now_s: float) ->
     """Every file that no model needs, by name."""
     for entry in _entries(root.layout.blobs):
         kind = _kind(entry.name, users)
-        try:
-            stat_result = entry.stat(follow_symlinks=False)
-        except OSError:  # gone meanwhile
-            continue
-        if not kind or not stat.S_ISREG(stat_result.st_mode):
+        stat_result = _stat(entry)
+        if not kind or not stat_result or not stat.S_ISREG(stat_result.st_mode):
             continue
         size_bytes = min(stat_result.st_size, stat_result.st_blocks * _BLOCK_BYTES)
         # a link keeps the time of the file that it was made of, so a blob's age is that of its name
         changed_s = stat_result.st_mtime if kind == "temporary" else max(stat_result.st_mtime, stat_result.st_ctime)
         yield _leftover(root, entry, kind, size_bytes, now_s - changed_s)
 
-    for name in _SCRATCH:
+    for name in SCRATCH:
         for entry in _entries(root.layout.root / name):
-            if entry.is_dir(follow_symlinks=False):
-                yield _leftover(root, entry, "temporary", _folder_bytes(Path(entry.path)), now_s - entry.stat().st_mtime)
+            stat_result = _stat(entry)
+            if stat_result and stat.S_ISDIR(stat_result.st_mode):
+                yield _leftover(root, entry, "temporary", _folder_bytes(Path(entry.path)), now_s - stat_result.st_mtime)
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None for what is gone meanwhile: a pull or a create has ended."""
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
 
 
 def _leftover(root: Root, entry: os.DirEntry[str], kind: Kind, size_bytes: int, age_s: float) -> Leftover:
@@ -121,10 +126,12 @@ def _leftover(root: Root, entry: os.DirEntry[str], kind: Kind, size_bytes: int, 
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    if not folder.is_dir():
-        return []
-    with store_errors(folder, "read"), os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
+    with store_errors(folder, "read"):
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _folder_bytes(folder: Path) -> int:
@@ -147,29 +154,35 @@ def _is_removed(path: Path, kind: Kind) -> bool:
     """Removes the file, and says whether it did: not where a server is at work on it, or this user may not."""
     download, mark, number = path.name.partition("-partial")
     try:
-        if kind == "unused":
-            path.unlink()
-        elif mark and number:  # a note of what a download had, which comes before it by name
-            if path.with_name(f"{download}-partial").exists():
-                return False
-            path.unlink()
-        else:
-            _remove_unlocked(path)
+        if mark and not number:
+            return _is_removed_unlocked(path)
+        if mark and path.with_name(f"{download}-partial").exists():  # a note of what it has; it comes before it by name
+            return False
+        if kind == "temporary":
+            return _is_removed_unlocked(path)
+        path.unlink()
     except OSError:
         return False
     return True
 
 
-def _remove_unlocked(path: Path) -> None:
-    """Raises OSError where somebody is at work on it: whoever is holds its lock."""
+def _is_removed_unlocked(path: Path) -> bool:
+    """False where somebody is at work on it, who holds its lock.
+
+    Where the file system knows no locks, only a temporary file is taken, and for its age: it is young as long as it is
+    written. Of a folder and of a download that may be gone on with, nobody can tell there. Raises OSError.
+    """
     is_folder = path.is_dir()
     mode = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR
     fd = os.open(path, mode | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder = try_lock(fd)
+        if holder == "others" or (holder == "unknown" and not path.name.startswith(TEMPORARY_PREFIX)):
+            return False
         shutil.rmtree(path) if is_folder else path.unlink()
     finally:
         os.close(fd)
+    return True
 
 
 def _size(path: Path) -> int | None:

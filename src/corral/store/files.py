@@ -1,7 +1,6 @@
 """Writing files so that they are there whole or not at all, and saying clearly when the disk does not want to."""
 
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.core.errors import StoreError
+from corral.store.file_lock import try_lock
 from corral.store.layout import TEMPORARY_PREFIX
 
 
@@ -75,10 +75,18 @@ def temporary_file(folder: Path) -> tuple[int, Path]:
     """
     make_folder(folder)
     fd, path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=folder)
-    with suppress(OSError):  # a file system without locks: there its age alone tells
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(OSError):  # then its age alone tells
+        try_lock(fd)
     os.fchmod(fd, 0o644)
     return fd, Path(path)
+
+
+def free_name(folder: Path) -> Path:
+    """A temporary file's name that nothing has, for what cannot be written into an open file. Raises OSError."""
+    fd, path = temporary_file(folder)
+    os.close(fd)
+    path.unlink()
+    return path
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from corral.core.errors import CorralError
+from corral.core.errors import BadRequestError
 from corral.store.gguf_infill import INFILL_KEYS, infill_texts
 from corral.store.gguf_types import ARRAY, BLOCKS, FLOAT32, SCALARS, STRING, TENSOR_TYPES
 
@@ -31,10 +31,9 @@ _MAX_TEXTS: Final = 1 << 23  # of one array: thirty times the largest vocabulary
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
-class GgufError(CorralError):
+class GgufError(BadRequestError):
     """The file is not a GGUF that can be used. The text says what is wrong; who reads the file says which it is."""
 
-    status = 400
     code = "bad_gguf"
 
 
@@ -169,19 +168,19 @@ class Reader:
                 self._token_texts_end = self._start + self._at
             return items
         if kind not in SCALARS:
-            raise GgufError(f"damaged GGUF: {_cut(key)!r} has the unknown type {kind}")
+            raise GgufError(f"damaged GGUF: {cut(key)!r} has the unknown type {kind}")
         value = self._scalar(*SCALARS[kind])
         return shortest(value) if kind == FLOAT32 else value
 
     def _array(self, key: str) -> Any:
         kind, length = self._scalar("<I", 4), self._scalar("<Q", 8)
         if kind != STRING and kind not in SCALARS:
-            raise GgufError(f"damaged GGUF: {_cut(key)!r} is an array of the unknown type {kind}")
+            raise GgufError(f"damaged GGUF: {cut(key)!r} is an array of the unknown type {kind}")
         item_bytes = 8 if kind == STRING else SCALARS[kind][1]
         if length * item_bytes > self._size - self._start - self._at:
-            raise GgufError(f"truncated GGUF: {_cut(key)!r} has {length} items, more than are left in the file")
+            raise GgufError(f"truncated GGUF: {cut(key)!r} has {length} items, more than are left in the file")
         if kind == STRING and length > _MAX_TEXTS:
-            raise GgufError(f"damaged GGUF: {_cut(key)!r} claims {length} texts")
+            raise GgufError(f"damaged GGUF: {cut(key)!r} claims {length} texts")
         if key == "tokenizer.ggml.tokens" and kind == STRING:
             self._token_texts = (self._start + self._at, length)
         if length > self._limit:
@@ -222,7 +221,7 @@ class Reader:
             name = self._text(_MAX_NAME_BYTES)
             dimensions = self._scalar("<I", 4)
             if dimensions > _MAX_DIMENSIONS:
-                raise GgufError(f"damaged GGUF: tensor {_cut(name)!r} has {dimensions} dimensions")
+                raise GgufError(f"damaged GGUF: tensor {cut(name)!r} has {dimensions} dimensions")
             shape = tuple(self._scalar("<Q", 8) for _ in range(dimensions))
             kind, offset = self._scalar("<I", 4), self._scalar("<Q", 8)
             if kind in TENSOR_TYPES:
@@ -243,7 +242,7 @@ class Reader:
         start = -(-(self._start + self._at) // alignment) * alignment
         name, end = max(ends, key=lambda item: item[1])
         if start + end > self._size:
-            raise GgufError(f"truncated GGUF: tensor {_cut(name)!r} ends at byte {start + end}, the file at {self._size}")
+            raise GgufError(f"truncated GGUF: tensor {cut(name)!r} ends at byte {start + end}, the file at {self._size}")
 
     def _special_tokens(self, metadata: Mapping[str, Any]) -> dict[int, str]:
         """The texts of the tokens that a chat template may want. Reads the vocabulary again, up to the last of them."""
@@ -269,7 +268,7 @@ class Reader:
         return self._file.read(min(self._token_texts_end - start, _MAX_VOCABULARY_BYTES))
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
     """A name for an error's text."""
     return name if len(name) <= 80 else f"{name[:80]}…"
 
@@ -279,7 +278,7 @@ def data_bytes(name: str, shape: tuple[int, ...], block_values: int, block_bytes
     for size in shape:
         values *= size
     if shape and shape[0] % block_values:
-        raise GgufError(f"damaged GGUF: tensor {_cut(name)!r} has rows of {shape[0]} values, not a multiple of {block_values}")
+        raise GgufError(f"damaged GGUF: tensor {cut(name)!r} has rows of {shape[0]} values, not a multiple of {block_values}")
     return values // block_values * block_bytes
 
 

@@ -1,125 +1,137 @@
 """What Corral wants to know of a GGUF, by name: the metadata of its header in the words of this project."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
 
-from corral.store.gguf import GgufHeader, LongArray, read_header
+from corral.store.gguf import GgufError, GgufHeader, LongArray, cut, read_header
 from corral.store.gguf_types import FILE_TYPES
 
 _BILLION: Final = 1_000_000_000
 _MILLION: Final = 1_000_000
 _THOUSAND: Final = 1_000
+_LARGEST_COUNT: Final = (1 << 32) - 1  # what every engine has room for
+
+Code = TypeVar("Code", int, None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GgufInfo:
-    """One file's metadata. Numbers that the file does not give are 0, texts empty."""
+    """One file's metadata, checked. Numbers that the file does not give are 0, texts empty."""
 
-    architecture: str
-    metadata: Mapping[str, Any]  # arrays of more than 512 items are LongArray
-    parameter_count: int
-    bos_token: str
-    eos_token: str
+    architecture: str = ""
+    metadata: Mapping[str, Any]  # as it lies in the file: who reads it looks at what kind a value is
+    parameter_count: int = 0
+    file_type: str = "unknown"  # `Q4_K_M`, `F16` …; unknown also where the file's number for it has no name
+    context_length: int = 0
+    embedding_length: int = 0
+    block_count: int = 0
+    vision_block_count: int = 0
+    audio_block_count: int = 0
+    vocabulary_size: int = 0  # tokens that the file has
+    head_count: int = 0  # where layers differ, the mean, rounded up
+    head_count_kv: int = 0
+    key_length: int = 0
+    value_length: int = 0
+    sliding_window: int = 0
+    pooling_type: int | None = None  # how token vectors become one; None where the model gives text rather than a vector
+    bos_token: str = ""
+    eos_token: str = ""
+    adds_bos: bool = False  # whether the tokenizer puts a BOS before every text
     infill_tokens: tuple[str, str, str] | None = None  # before a prefix, before a suffix, before what goes between them
+    chat_template: str | None = None  # the Jinja template; None where there is none, or an empty one
 
     @classmethod
     def of(cls, header: GgufHeader) -> "GgufInfo":
-        metadata = header.metadata
-        architecture = metadata.get("general.architecture")
+        """Raises GgufError, with the key, for a value that cannot be what it stands for."""
+        values = _Values(header.metadata)
+        architecture = values.text("general.architecture")
+
+        def number(key: str) -> int:
+            return values.number(f"{architecture}.{key}")
 
         def token(which: str) -> str:
-            number = metadata.get(f"tokenizer.ggml.{which}_token_id")
-            return header.special_tokens.get(number, "") if isinstance(number, int) else ""
+            found = header.metadata.get(f"tokenizer.ggml.{which}_token_id")
+            return header.special_tokens.get(found, "") if isinstance(found, int) else ""
 
+        heads, width = number("attention.head_count"), number("embedding_length")
+        head_length = width // heads if heads else 0
+        template = values.text("tokenizer.chat_template")
         return cls(
-            architecture=architecture if isinstance(architecture, str) else "",
-            metadata=metadata,
+            architecture=architecture,
+            metadata=header.metadata,
             parameter_count=header.parameter_count,
+            file_type=FILE_TYPES.get(values.code("general.file_type", -1), "unknown"),
+            context_length=number("context_length"),
+            embedding_length=width,
+            block_count=number("block_count"),
+            vision_block_count=number("vision.block_count"),
+            audio_block_count=number("audio.block_count"),
+            vocabulary_size=values.length("tokenizer.ggml.tokens"),
+            head_count=heads,
+            head_count_kv=number("attention.head_count_kv") or heads,
+            key_length=number("attention.key_length") or head_length,
+            value_length=number("attention.value_length") or head_length,
+            sliding_window=number("attention.sliding_window"),
+            pooling_type=values.code(f"{architecture}.pooling_type", None),
             bos_token=token("bos"),
             eos_token=token("eos"),
+            # without a word in the file, the old kind of tokenizer puts one there
+            adds_bos=values.flag("tokenizer.ggml.add_bos_token", default=values.text("tokenizer.ggml.model") == "llama"),
             infill_tokens=header.infill_tokens,
+            chat_template=template if template.strip() else None,
         )
-
-    def number(self, key: str) -> int:
-        """`ARCHITECTURE.key` as a whole number; of an array the mean, rounded up."""
-        value = self.metadata.get(f"{self.architecture}.{key}")
-        if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-            return -(-sum(value) // len(value))
-        return int(value) if isinstance(value, int | float) else 0
-
-    @property
-    def file_type(self) -> str:
-        """`Q4_K_M`, `F16` …; `unknown` where the file does not say, or says a number that has no name."""
-        return FILE_TYPES.get(self.metadata.get("general.file_type", -1), "unknown")
 
     @property
     def parameter_size(self) -> str:
         return human_count(self.parameter_count)
 
-    @property
-    def context_length(self) -> int:
-        return self.number("context_length")
 
-    @property
-    def embedding_length(self) -> int:
-        return self.number("embedding_length")
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Metadata by the kind that a value must be of. Each call raises GgufError for a value of another kind."""
 
-    @property
-    def block_count(self) -> int:
-        return self.number("block_count")
+    metadata: Mapping[str, Any]
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Tokens that the file has."""
-        tokens = self.metadata.get("tokenizer.ggml.tokens")
-        if isinstance(tokens, LongArray):
-            return tokens.length
-        return len(tokens) if isinstance(tokens, list) else 0
+    def text(self, key: str) -> str:
+        value = self.metadata.get(key, "")
+        return value if isinstance(value, str) else _refuse(key, value, "a text")
 
-    @property
-    def head_count(self) -> int:
-        return self.number("attention.head_count")
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self.metadata.get(key, default)
+        return value if isinstance(value, bool) else _refuse(key, value, "true or false")
 
-    @property
-    def head_count_kv(self) -> int:
-        return self.number("attention.head_count_kv") or self.head_count
+    def code(self, key: str, default: Code) -> int | Code:
+        """A number that stands for something else."""
+        value = self.metadata.get(key, default)
+        return value if value is default or type(value) is int else _refuse(key, value, "a whole number")
 
-    @property
-    def key_length(self) -> int:
-        return self.number("attention.key_length") or self._head_length
+    def number(self, key: str) -> int:
+        """A count; of an array, which has one for each layer, the mean, rounded up."""
+        value = self.metadata.get(key, 0)
+        items = value if isinstance(value, list) else [value]
+        if not items or not all(_is_count(item) for item in items):
+            _refuse(key, value, f"a whole number up to {_LARGEST_COUNT}, or some of them")
+        return -(-sum(map(int, items)) // len(items))
 
-    @property
-    def value_length(self) -> int:
-        return self.number("attention.value_length") or self._head_length
+    def length(self, key: str) -> int:
+        value = self.metadata.get(key, ())
+        return value.length if isinstance(value, LongArray) else len(value) if isinstance(value, list) else 0
 
-    @property
-    def _head_length(self) -> int:
-        return self.embedding_length // self.head_count if self.head_count else 0
 
-    @property
-    def sliding_window(self) -> int:
-        return self.number("attention.sliding_window")
+def _is_count(value: object) -> bool:
+    """Some writers give a whole number as a float."""
+    if type(value) is float:
+        return value.is_integer() and 0 <= value <= _LARGEST_COUNT
+    return type(value) is int and 0 <= value <= _LARGEST_COUNT
 
-    @property
-    def adds_bos(self) -> bool:
-        """Whether the tokenizer puts a BOS before every text. Without a word in the file, the old kind of tokenizer does."""
-        metadata = self.metadata
-        return bool(metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.model") == "llama"))
 
-    @property
-    def pooling_type(self) -> int | None:
-        """How token vectors become one; None where the model gives text rather than a vector."""
-        value = self.metadata.get(f"{self.architecture}.pooling_type")
-        return value if isinstance(value, int) else None
-
-    @property
-    def chat_template(self) -> str | None:
-        """The Jinja template; None where there is none, or an empty one."""
-        value = self.metadata.get("tokenizer.chat_template")
-        return value if isinstance(value, str) and value.strip() else None
+def _refuse(key: str, value: object, wanted: str) -> NoReturn:
+    shown = f"an array of {value.length} items" if isinstance(value, LongArray) else reprlib.repr(value)
+    raise GgufError(f"damaged GGUF: {cut(key)!r} is {cut(shown)}; it must be {wanted}")
 
 
 def human_count(count: int) -> str:

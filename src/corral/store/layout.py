@@ -5,6 +5,8 @@
     blobs/sha256-HEX-partial                a blob that is being fetched; a later pull goes on with it
     blobs/sha256-HEX-partial-N              what is in it so far
     blobs/.tmp-…                            a file that is being written; whoever writes it removes it
+    .incoming/… .creating/…                 folders in which what will be blobs is made, each locked by who uses it
+    .lock                                   held by who writes a manifest or removes a blob
 Source: ollama@v0.32 manifest/paths.go.
 """
 
@@ -17,6 +19,10 @@ from corral.core.errors import BadRequestError
 from corral.store.names import ModelName
 
 TEMPORARY_PREFIX: Final = ".tmp-"  # no part of a name and no blob begins with a dot
+INCOMING: Final = ".incoming"  # packages, while a model is taken out of them
+CREATING: Final = ".creating"  # what is converted, quantized or merged
+SCRATCH: Final = (INCOMING, CREATING)
+LOCK_FILE: Final = ".lock"
 _DIGEST: Final = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
 
 

@@ -1,14 +1,15 @@
 """From a manifest to a model: every layer found, held against what the manifest says of it, and read where it is a text."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from corral.core.errors import ModelCorruptError
 from corral.store.files import FileStamp, read_bounded
-from corral.store.gguf import GgufError
+from corral.store.gguf import GgufError, GgufHeader, read_header
 from corral.store.gguf_info import GgufInfo, read_info
 from corral.store.manifests import StoredManifest
 from corral.store.model import (
@@ -34,10 +35,14 @@ _MAX_TEXT_BYTES: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Reads one model. `find` gives the path of a blob, or None; nothing is read but what it gives."""
+    """Reads one model. `find` gives the path of a blob, or None; nothing is read but what it gives.
+
+    `has_links`: in the model's store a blob may be a link to a file that its owner goes on writing.
+    """
 
     find: Callable[[str], Path | None]
     stored: StoredManifest
+    has_links: bool = True
 
     @property
     def name(self) -> ModelName:
@@ -89,7 +94,7 @@ class Loader:
                 f"model {self.name.short!r} is damaged: its layer {blob.digest} has {found.st_size} bytes and should have "
                 f"{blob.size}; pull or create it again"
             )
-        if found.st_nlink > 1 and found.st_mtime_ns > self.stored.modified_ns:
+        if self.has_links and found.st_nlink > 1 and found.st_mtime_ns > self.stored.modified_ns:
             raise ModelCorruptError(
                 f"model {self.name.short!r} is damaged: its layer {blob.digest} is a link to a file that was written after the "
                 "model was made; remove the model, then pull or create it again"
@@ -126,8 +131,20 @@ class Loader:
 
 def info(path: Path, name: ModelName) -> GgufInfo:
     """What a model's file says of itself. Raises ModelCorruptError."""
-    try:
+    with _file_errors(path, name):
         return read_info(path)
+
+
+def model_header(path: Path, name: ModelName, *, with_arrays: bool = False) -> GgufHeader:
+    """The header of one of a model's files, with `with_arrays` long arrays too. Raises ModelCorruptError."""
+    with _file_errors(path, name):
+        return read_header(path, with_arrays=with_arrays)
+
+
+@contextmanager
+def _file_errors(path: Path, name: ModelName) -> Iterator[None]:
+    try:
+        yield
     except GgufError as exc:
         raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc}: {path}") from exc
     except OSError as exc:

@@ -26,7 +26,7 @@ from typing import Final
 
 from corral.core.errors import ForbiddenError, StoreError
 from corral.store.blobs import COPY_BYTES, BlobWriter
-from corral.store.files import settle, store_errors, temporary_file
+from corral.store.files import free_name, settle, store_errors, temporary_file
 from corral.store.gguf import MAGIC
 from corral.store.layout import Layout, digest_hex
 
@@ -98,9 +98,7 @@ class LocalFile:
         self._check(fd, wanted)
         with store_errors(layout.blobs):
             os.fsync(fd)
-            other, temporary = temporary_file(layout.blobs)
-            os.close(other)
-            temporary.unlink()  # a link wants the name for itself
+            temporary = free_name(layout.blobs)
             try:
                 os.link(self.path.resolve(), temporary)
             except OSError:  # a file system without links, or one that allows no more of them

@@ -6,8 +6,6 @@ The lock is on a file of its own, `.lock` in the store's folder; the system drop
 system that knows no locks leaves only the threads apart. Ollama takes no such lock.
 """
 
-import errno
-import fcntl
 import logging
 import os
 import threading
@@ -18,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from corral.core.errors import StoreError
+from corral.store.file_lock import try_lock
 from corral.store.files import make_folder, store_errors
+from corral.store.layout import LOCK_FILE
 
 log: Final = logging.getLogger(__name__)
-LOCK_FILE: Final = ".lock"
 _PATIENCE_S: Final = 60.0
 _LOOK_S: Final = 0.01
-_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class StoreLock:
@@ -53,24 +51,20 @@ class StoreLock:
     def _wait(self, fd: int) -> None:
         until_s = time.monotonic() + self._patience_s
         while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                if time.monotonic() > until_s:
-                    raise StoreError(
-                        f"cannot write {self._root}: another process has held its lock for {self._patience_s:.0f} s; "
-                        "try again, or end that process"
-                    ) from exc
-                time.sleep(_LOOK_S)
-            except OSError as exc:
-                if exc.errno not in _NO_LOCKS:
-                    raise StoreError(f"cannot lock {self._root}: {exc.strerror}") from exc
-                self._report(exc)
+            with store_errors(self._root, "lock"):
+                holder = try_lock(fd)
+            if holder != "others":
+                if holder == "unknown":
+                    self._report()
                 return
-            else:
-                return
+            if time.monotonic() > until_s:
+                raise StoreError(
+                    f"cannot write {self._root}: another process has held its lock for {self._patience_s:.0f} s; "
+                    "try again, or end that process"
+                )
+            time.sleep(_LOOK_S)
 
-    def _report(self, exc: OSError) -> None:
+    def _report(self) -> None:
         if not self._is_reported:
             self._is_reported = True
-            log.warning("store without locks", extra={"store": str(self._root), "error": exc.strerror})
+            log.warning("store without locks", extra={"store": str(self._root)})

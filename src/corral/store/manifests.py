@@ -21,6 +21,7 @@ from corral.store.names import ModelName
 from corral.wire.registry import Descriptor, Manifest
 
 _CACHED: Final = 512
+_PARTS: Final = 4  # of a name, and of a manifest's path
 _MAX_BYTES: Final = 16 << 20  # a manifest of ten thousand layers has two million
 _MAX_SIZE: Final = 1 << 53  # of a layer: what every reader of JSON can hold
 _MAX_PART_BYTES: Final = 255  # of a file's name, on all common file systems
@@ -69,7 +70,7 @@ class Manifests:
             if exc.errno == errno.ENAMETOOLONG:
                 return None
             raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
-        stored = _stored(name, path, stamp.modified_ns)
+        stored = _stored(ModelName(*name.parts), path, stamp.modified_ns)
         if len(self._read) >= _CACHED:
             self._read.clear()
         self._read[name] = (stamp, stored)
@@ -96,9 +97,10 @@ class Manifests:
 
     def names(self) -> list[ModelName]:
         """Every model that has a manifest, in no order. Files that cannot be a manifest are passed over."""
-        root = self._layout.manifests
-        paths = (path for path in root.glob("*/*/*/*") if path.is_file())
-        return [name for path in paths if (name := self._name_at(path.relative_to(root).parts))]
+        found: list[tuple[Path, tuple[str, ...]]] = [(self._layout.manifests, ())]
+        for _ in range(_PARTS):
+            found = [(path / entry, (*parts, entry)) for path, parts in found for entry in _entries(path)]
+        return [name for path, parts in found if (name := self._name_at(parts)) and path.is_file()]
 
     def write(self, name: ModelName, manifest: Manifest | bytes) -> ModelName:
         """Writes it and gives the name as it is spelled on disk. Raises StoreError, BadRequestError for a name too long."""
@@ -138,11 +140,16 @@ class Manifests:
 
 def _same(folder: Path, name: str) -> list[str]:
     """The entries of a folder that are this name but for case; the very name first."""
+    found = (entry for entry in _entries(folder) if entry.lower() == name.lower())
+    return sorted(found, key=lambda entry: (entry != name, entry))
+
+
+def _entries(folder: Path) -> list[str]:
+    """Nothing where it is no folder, or is none any more: the last model in it was removed."""
     try:
-        entries = [path.name for path in folder.iterdir()]
+        return [path.name for path in folder.iterdir()]
     except OSError:
         return []
-    return sorted((entry for entry in entries if entry.lower() == name.lower()), key=lambda entry: (entry != name, entry))
 
 
 def _stored(name: ModelName, path: Path, modified_ns: int) -> StoredManifest:

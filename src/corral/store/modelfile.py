@@ -20,17 +20,7 @@ Command = Literal[
     "from", "license", "template", "system", "adapter", "draft", "renderer", "parser", "parameter", "message", "requires"
 ]
 COMMANDS: Final[tuple[str, ...]] = get_args(Command)
-DEPRECATED_PARAMETERS: Final = (
-    "penalize_newline",
-    "low_vram",
-    "f16_kv",
-    "logits_all",
-    "vocab_only",
-    "use_mlock",
-    "mirostat",
-    "mirostat_tau",
-    "mirostat_eta",
-)
+DEPRECATED_PARAMETERS: Final = ("penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock")
 _TEXTS: Final = ("license", "template", "system", "message", "parameter")  # what may be empty
 _ROLES: Final = ("system", "user", "assistant")
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))

@@ -6,7 +6,7 @@ Source: ollama@v0.32 types/model/name.go.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from corral.core.errors import BadRequestError
@@ -23,13 +23,17 @@ _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A full name, every part filled in and valid. Spelling is kept; `key` is what two names are compared by."""
+    """A full name, every part filled in and valid.
+
+    Spelling is kept, and equal names are spelled alike; names with the same `key` are one model. How a registry is asked for it
+    is no part of what it is called.
+    """
 
     host: str
     namespace: str
     model: str
     tag: str
-    scheme: str = ""  # only where the user wrote one
+    scheme: str = field(default="", compare=False)  # only where the user wrote one
 
     @classmethod
     def parse(cls, text: str) -> "ModelName":

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from corral.core.errors import CorralError
+from corral.core.errors import BadRequestError
 
 _MAX_HEADER_BYTES: Final = 100_000_000
 _MAX_DIMENSIONS: Final = 8
@@ -23,10 +23,9 @@ _BITS: Final = {
 }  # fmt: skip
 
 
-class SafetensorsError(CorralError):
+class SafetensorsError(BadRequestError):
     """The file is not one that can be used. The text says what is wrong; who reads the file says which it is."""
 
-    status = 400
     code = "bad_safetensors"
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -100,7 +101,7 @@ class Store:
         known = self._models.get(stored.name)
         if known and known.stored == stored and known.is_file_same:
             return known.model
-        model, file = Loader(self.blob_path, stored).model()
+        model, file = Loader(partial(self._blob_for, root), stored, has_links=root is self._own).model()
         if len(self._models) >= _CACHED_MODELS:
             self._models.clear()
         self._models[stored.name] = _Known(root, stored, file, model)
@@ -161,6 +162,10 @@ class Store:
             if path := root.blobs.path(digest):
                 return path
         return None
+
+    def _blob_for(self, root: Root, digest: str) -> Path | None:
+        """Where the blob lies for a model of that store: there, before anywhere else."""
+        return root.blobs.path(digest) or self.blob_path(digest)
 
     def is_used(self, digest: str) -> bool:
         """Whether a model of our own store has this blob."""

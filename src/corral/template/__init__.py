@@ -1,14 +1,15 @@
 """From a conversation to a prompt: Go templates, Jinja templates, and the known formats.
 
-Pure but for one thing: Jinja templates are rendered in a process of its own, which is waited for.
+Pure but for one thing: Jinja templates are rendered in processes of their own, which the caller holds, and are waited for.
 """
 
-from corral.template.chat import ChatTemplate, Conversation
+from corral.template.chat import ChatTemplate
 from corral.template.choose import choose
+from corral.template.conversation import Conversation
 from corral.template.families import detect_family
 from corral.template.formats import CHATML, Family
 from corral.template.gotmpl import TemplateTooCostlyError, compile_go
-from corral.template.jinja import MAX_RENDERINGS, compile_jinja, stop_renderings
+from corral.template.jinja import MAX_RENDERINGS, RenderingProcesses, compile_jinja
 
 __all__ = [
     "CHATML",
@@ -16,10 +17,10 @@ __all__ = [
     "ChatTemplate",
     "Conversation",
     "Family",
+    "RenderingProcesses",
     "TemplateTooCostlyError",
     "choose",
     "compile_go",
     "compile_jinja",
     "detect_family",
-    "stop_renderings",
 ]

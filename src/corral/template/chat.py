@@ -1,20 +1,9 @@
 """What a chat template is: text for a model out of a conversation. Pure; the same input gives the same text but for dates."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from corral.core.types import Message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
-    """What is to be rendered. With a `suffix` the last message's content is the text before the gap."""
-
-    messages: tuple[Message, ...]
-    tools: tuple[Mapping[str, Any], ...] = ()
-    think: bool | str | None = None  # None: as the template has it by default; a word is a level
-    suffix: str = ""
+from corral.template.conversation import Conversation
+from corral.template.jinja.process import RenderingProcesses
 
 
 class ChatTemplate(Protocol):
@@ -41,10 +30,11 @@ class ChatTemplate(Protocol):
         """Whether it knows of thoughts, its own or those of earlier turns."""
         ...
 
-    def render(self, conversation: Conversation, *, quick: bool = False) -> str:
+    def render(self, conversation: Conversation, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
         """The prompt, ready for the model's next turn. Raises BadRequestError with the template's own complaint.
 
         Whatever the template is, this ends, within seconds and some hundred megabytes. A Go template is rendered here: with
-        `quick`, in some thirty milliseconds or with a TemplateTooCostlyError. A Jinja template waits for another process.
+        `quick`, in some thirty milliseconds or with a TemplateTooCostlyError. A Jinja template waits for one of `processes`;
+        without them it starts one for itself alone, which takes a third of a second.
         """
         ...

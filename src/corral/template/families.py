@@ -10,9 +10,9 @@ from typing import Final
 
 from corral.core.errors import BadRequestError
 from corral.core.types import Message
-from corral.template.chat import Conversation
+from corral.template.conversation import Conversation
 from corral.template.formats import EOS, FAMILIES, Family, Marks
-from corral.template.jinja import JinjaTemplate, compile_jinja
+from corral.template.jinja import JinjaTemplate, RenderingProcesses, compile_jinja
 
 _DEFAULT_EOS: Final = "</s>"
 _MAX_JINJA_CHARS: Final = 8192  # longer ones do more than a family does
@@ -43,17 +43,18 @@ def _detect(jinja: str) -> Family | None:
     template = compile_jinja(jinja, bos_token=_BOS_PROBE, eos_token=_EOS_PROBE)
     if template.has_tools or template.has_thinking:
         return None
-    found = _between_turns(_probe(template, _TURNS))
-    if found is None:
-        return None
-    with_system = _probe(template, (Message(role="system", content=_SYSTEM), *_TURNS))
+    with RenderingProcesses(max_processes=1) as processes:  # once for each template, when a model is made of it
+        found = _between_turns(_probe(template, _TURNS, processes))
+        if found is None:
+            return None
+        with_system = _probe(template, (Message(role="system", content=_SYSTEM), *_TURNS), processes)
     return next((family for family, marks in FAMILIES if _fits(marks, found, with_system)), None)
 
 
-def _probe(template: JinjaTemplate, messages: tuple[Message, ...]) -> str:
+def _probe(template: JinjaTemplate, messages: tuple[Message, ...], processes: RenderingProcesses) -> str:
     """What the template makes of this, without white space and special tokens; "" where it refuses."""
     try:
-        text = template.render(Conversation(messages=messages))
+        text = template.render(Conversation(messages=messages), processes=processes)
     except BadRequestError:
         return ""
     return "".join(text.replace(_BOS_PROBE, "").replace(_EOS_PROBE, "").split())

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from corral.core.types import EngineInfo, Finish, Job, LoadSpec, Vectors
+from corral.core.types import EngineInfo, Finish, Job, LoadSpec, TokenLogprob, Vectors
 
 _LENGTH: Final = struct.Struct("<I")
 
@@ -49,6 +49,12 @@ class Tokenize(Frame, frozen=True):
     add_special: bool
 
 
+class Limit(Frame, frozen=True):
+    """From now on the worker's memory grows to no more than so many bytes in all; what it has taken it keeps."""
+
+    limit_bytes: int
+
+
 # From the worker
 
 
@@ -77,6 +83,7 @@ class Gain(msgspec.Struct, frozen=True, array_like=True):
     job_id: int
     text: str
     finish: Finish | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class StepFrame(Frame, frozen=True):
@@ -117,8 +124,15 @@ class Tokens(Frame, frozen=True):
     tokens: list[int]
 
 
-ToWorker = Load | Submit | Embed | Cancel | Tokenize
-FromWorker = Hello | Progress | Loaded | LoadFailed | Taken | StepFrame | Embedded | Overflow | JobFailed | Tokens
+class TokenizeFailed(Frame, frozen=True):
+    call_id: int
+    reason: str
+
+
+ToWorker = Load | Submit | Embed | Cancel | Tokenize | Limit
+FromWorker = (
+    Hello | Progress | Loaded | LoadFailed | Taken | StepFrame | Embedded | Overflow | JobFailed | Tokens | TokenizeFailed
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 

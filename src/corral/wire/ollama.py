@@ -108,6 +108,18 @@ class ReplyMessage(Response, frozen=True):
     tool_calls: list[ToolCall] = []
 
 
+class TokenChance(Response, frozen=True):
+    """A token, the logarithm of its probability, and its bytes, which may be a part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TokenChance, frozen=True):
+    top_logprobs: list[TokenChance] = []
+
+
 class DebugInfo(Response, frozen=True):
     rendered_template: str
     image_count: int = 0
@@ -122,6 +134,7 @@ class ChatResponse(Response, frozen=True):
     done: bool
     done_reason: str = ""
     debug_info: DebugInfo | None = msgspec.field(name="_debug_info", default=None)
+    logprobs: list[TokenLogprob] = []
     total_duration: Nanoseconds = 0
     load_duration: Nanoseconds = 0
     prompt_eval_count: int = 0
@@ -156,6 +169,7 @@ class GenerateResponse(Response, frozen=True, kw_only=True):
     dropped_messages: int = 0
     tool_calls: list[ToolCall] = []
     debug_info: DebugInfo | None = msgspec.field(name="_debug_info", default=None)
+    logprobs: list[TokenLogprob] = []
 
 
 # Embeddings

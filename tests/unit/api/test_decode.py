@@ -1,8 +1,10 @@
 import pytest
 
+from corral.api import decode
 from corral.api.decode import RequestDecoder
 from corral.core.errors import BadRequestError
-from corral.wire.ollama import ChatRequest, CreateRequest, GenerateRequest, Message, ShowRequest
+from corral.wire.admin import PruneRequest
+from corral.wire.ollama import ChatRequest, CopyRequest, CreateRequest, GenerateRequest, Message, Request, ShowRequest
 
 CHAT = RequestDecoder(ChatRequest)
 
@@ -141,3 +143,30 @@ def test_a_long_body_that_is_no_json_gets_no_second_look() -> None:
 def test_a_long_body_of_plain_json_is_read_as_ever() -> None:
     body = b'{"model":"x","keep_alive":"' + b"a" * (5 << 20) + b'"}'
     assert CHAT.decode(body).model == "x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "wanted"),
+    [
+        pytest.param(CopyRequest, b'{"Source":"a","Destination":"b"}', CopyRequest(source="a", destination="b"), id="both"),
+        pytest.param(CopyRequest, b'{"source":"a","Destination":"b"}', CopyRequest(source="a", destination="b"), id="one"),
+        pytest.param(ShowRequest, b'{"NAME":"a"}', ShowRequest(name="a"), id="the older name"),
+    ],
+)
+def test_names_in_another_case_are_found(kind: type[Request], body: bytes, wanted: Request) -> None:
+    assert RequestDecoder(kind).decode(body) == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        pytest.param(CopyRequest, b'{"source":"a","destination":"b"}', id="copy"),
+        pytest.param(PruneRequest, b'{"dry_run":true}', id="prune"),
+        pytest.param(PruneRequest, b"{}", id="prune all"),
+    ],
+)
+def test_request_that_names_what_it_is_about_is_read_once(
+    kind: type[Request], body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "_go_value", lambda _body: pytest.fail("it took the slow road"))
+    RequestDecoder(kind).decode(body)

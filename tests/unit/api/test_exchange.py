@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from corral.api.bodies import FREE_BYTES, MAX_BODY_BYTES, Bodies
 from corral.api.errors import OLLAMA
-from corral.api.exchange import MAX_BODY_BYTES, PLAIN_JSON, Answer, Endpoint, Exchange, Handler
+from corral.api.exchange import PLAIN_JSON, Answer, Endpoint, Exchange, Handler
 from corral.core.errors import BadRequestError, EngineCrashedError, RequestCanceledError
 from tests.support.asgi import Call, ask, scope
 
@@ -207,3 +208,122 @@ async def test_a_chunked_body_that_grows_too_large_is_refused() -> None:
 
     part = bytes(MAX_BODY_BYTES // 4 + 1)
     assert (await ask(endpoint(handle), body=[part, part, part, part])).status == 413
+
+
+async def test_bodies_that_are_too_large_together_are_refused_until_one_is_answered() -> None:
+    bodies, may_end, call = Bodies(max_held_bytes=FREE_BYTES), asyncio.Event(), Call()
+    has_begun = asyncio.Event()
+
+    async def handle(exchange: Exchange) -> Answer:
+        if len(exchange.body) > FREE_BYTES:
+            has_begun.set()
+            await may_end.wait()
+        return Answer(b"%d" % len(exchange.body))
+
+    counted = Endpoint(handle, OLLAMA, bodies=bodies)
+    big, bigger = [bytes(FREE_BYTES), bytes(FREE_BYTES // 2)], [bytes(FREE_BYTES), bytes(FREE_BYTES // 2), b"xx"]
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(ask(counted, body=big, call=call))
+        await has_begun.wait()
+        refused = await ask(counted, body=[bytes(FREE_BYTES), bytes(FREE_BYTES // 2 + 1)])
+        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+        assert "server busy, please try again" in refused.lines[0]["error"]
+        assert (await ask(counted, body=bytes(FREE_BYTES))).status == 200, "a small body always has room"
+        may_end.set()
+    assert first.result().status == 200
+    assert (await ask(counted, body=bigger)).data == b"%d" % (FREE_BYTES * 3 // 2 + 2)
+    assert bodies._held_bytes == 0
+
+
+@pytest.mark.parametrize("reads_body", [True, False], ids=["a body that is read first", "an upload"])
+async def test_a_client_that_stops_in_the_middle_of_its_body_is_given_up(reads_body: bool) -> None:
+    call, parts = Call(), [b"part"]
+
+    async def receive() -> dict[str, object]:
+        if parts:
+            return {"type": "http.request", "body": parts.pop(), "more_body": True}
+        return dict(await call.receive())
+
+    async def handle(exchange: Exchange) -> Answer:
+        async for _data in exchange.chunks():
+            pass
+        raise AssertionError
+
+    call.body = []
+    await Endpoint(handle, OLLAMA, reads_body=reads_body, stall_s=0.02)(scope("POST", "/"), receive, call.send)
+    assert call.status == 400
+    assert "nothing came of the rest of the request's body for 0.02 seconds" in call.lines[0]["error"]
+
+
+async def test_an_upload_that_is_slow_to_be_written_is_waited_for() -> None:
+    async def handle(exchange: Exchange) -> Answer:
+        size = 0
+        async for data in exchange.chunks():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await asyncio.Event().wait()
+            size += len(data)
+        return Answer(b"%d" % size)
+
+    call = await ask(Endpoint(handle, OLLAMA, reads_body=False, stall_s=0.02), body=[b"ab", b"cd", b"e"])
+    assert (call.status, call.data) == (200, b"5")
+
+
+@pytest.mark.parametrize("body", [[b""], [b"all", b" of it"]], ids=["no body", "a body"])
+async def test_a_client_that_leaves_when_its_upload_is_there_cancels_what_is_done_with_it(body: list[bytes]) -> None:
+    call, cancelled = Call(), []
+
+    async def handle(exchange: Exchange) -> Answer:
+        async for _data in exchange.chunks():
+            pass
+        call.leave()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        raise AssertionError
+
+    await ask(Endpoint(handle, OLLAMA, reads_body=False), body=body, call=call)
+    assert (cancelled, call.status) == ([True], 499)
+
+
+async def test_an_upload_is_asked_for_when_it_is_wanted_and_not_before() -> None:
+    call, log = Call(), list[str]()
+
+    async def receive() -> dict[str, object]:
+        log.append("receive")
+        return dict(await call.receive())
+
+    async def handle(exchange: Exchange) -> Answer:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        log.append("wanted")
+        return Answer(b"".join([data async for data in exchange.chunks()]))
+
+    call.body = [b"data"]
+    asked = scope("POST", "/", [("expect", "100-continue")])
+    await Endpoint(handle, OLLAMA, reads_body=False)(asked, receive, call.send)
+    assert log[:2] == ["wanted", "receive"]
+    assert call.data == b"data"
+
+
+@pytest.mark.parametrize("is_stream", [True, False], ids=["the error line of a stream", "a whole answer"])
+async def test_the_end_of_an_answer_does_not_wait_for_a_client_that_does_not_read(is_stream: bool) -> None:
+    call, asked = Call(), scope("POST", "/")
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.body" and message["body"] != b"1\n":
+            await asyncio.Event().wait()  # the socket is full
+        await call.send(message)
+
+    async def handle(exchange: Exchange) -> Answer | None:
+        if is_stream:
+            await exchange.write(b"1\n")
+            raise EngineCrashedError(mid_answer=True)
+        return Answer(b"all of it")
+
+    await Endpoint(handle, OLLAMA, stall_s=0.02)(asked, call.receive, send)  # type: ignore[arg-type]  # looser messages
+    assert asked["corral.error"] == "client_stalled"
+    assert not call.is_over
+    assert call.data == (b"1\n" if is_stream else b"")

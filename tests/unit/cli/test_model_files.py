@@ -120,7 +120,7 @@ def test_plan_is_the_request_and_the_files(tmp_path: Path) -> None:
     text = (
         "FROM a.gguf\nFROM ./mmproj.gguf\nADAPTER lora.gguf\nDRAFT draft.gguf\nSYSTEM one\nSYSTEM two\nTEMPLATE {{ .Prompt }}\n"
         "LICENSE MIT\nLICENSE Apache\nMESSAGE user hi\nMESSAGE assistant ho: hum\nPARAMETER stop a\nPARAMETER stop b\n"
-        "PARAMETER temperature 1\nPARAMETER temperature 0.5\nPARAMETER mirostat 2\nRENDERER r\nPARSER p\nREQUIRES v0.14.0\n"
+        "PARAMETER temperature 1\nPARAMETER temperature 0.5\nPARAMETER low_vram true\nRENDERER r\nPARSER p\nREQUIRES v0.14.0\n"
     )
     made = plan(parse_modelfile(text), tmp_path)
     assert made.body == {
@@ -138,7 +138,7 @@ def test_plan_is_the_request_and_the_files(tmp_path: Path) -> None:
         "adapters": ["lora.gguf"],
         "draft_files": ["draft.gguf"],
     }
-    assert made.warnings == ["warning: parameter mirostat is deprecated"]
+    assert made.warnings == ["warning: parameter low_vram is deprecated"]
 
 
 def test_first_name_is_the_base_and_the_second_is_told(tmp_path: Path) -> None:

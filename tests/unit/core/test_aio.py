@@ -1,8 +1,14 @@
-"""Tasks that outlive the request that starts them."""
+"""Tasks that outlive the request that starts them, and work in threads."""
 
 import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
-from corral.core.aio import Background, cancelling, to_its_end
+import pytest
+
+from corral.core.aio import Background, ThreadLimiter, cancelling, to_its_end
+from corral.core.errors import ServerStoppingError
 
 
 async def test_background_ends_what_its_tasks_start_in_their_last_moments() -> None:
@@ -69,3 +75,59 @@ async def test_work_that_goes_to_its_end_gives_its_result() -> None:
         return 7
 
     assert await to_its_end(work(), name="work") == 7
+
+
+@dataclass
+class Held:
+    """A pool of one thread, and work that holds it."""
+
+    pool: ThreadLimiter = field(default_factory=lambda: ThreadLimiter("test", 1))
+    may_end: threading.Event = field(default_factory=threading.Event)
+    has_begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hold(self) -> bool:
+        loop = asyncio.get_running_loop()
+        return await self.pool.run(self._hold, loop)
+
+    def _hold(self, loop: asyncio.AbstractEventLoop) -> bool:
+        loop.call_soon_threadsafe(self.has_begun.set)
+        return self.may_end.wait(10)
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[Held]:
+    held = Held()
+    yield held
+    held.may_end.set()
+    held.pool.close()
+
+
+async def test_closed_pool_says_that_the_server_stops(held: Held) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        holding = tasks.create_task(held.hold())
+        await held.has_begun.wait()
+        async with cancelling(said(held.pool), name="waiting") as waiting:
+            await asyncio.sleep(0)
+            held.pool.close()
+            with pytest.raises(ServerStoppingError):
+                await waiting
+        held.may_end.set()
+    assert holding.result(), "what has begun runs to its end"
+    with pytest.raises(ServerStoppingError):
+        await said(held.pool)
+
+
+async def said(pool: ThreadLimiter) -> str:
+    return await pool.run(str, 1)
+
+
+async def test_caller_that_is_cancelled_while_it_waits_for_a_thread_stays_cancelled(held: Held) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(held.hold())
+        await held.has_begun.wait()
+        async with cancelling(said(held.pool), name="waiting") as waiting:
+            await asyncio.sleep(0)
+            held.pool.close()
+            waiting.cancel()
+        held.may_end.set()
+    assert waiting.cancelled()

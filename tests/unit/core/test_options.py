@@ -1,11 +1,13 @@
 """Options are checked, merged and resolved as Ollama does it."""
 
+import math
 from typing import Any
 
 import pytest
 
 from corral.core.errors import BadRequestError
 from corral.core.options import Options, checked
+from corral.core.types import Sampling
 
 
 def test_later_layers_win_and_nulls_do_not() -> None:
@@ -16,7 +18,7 @@ def test_later_layers_win_and_nulls_do_not() -> None:
 
 
 def test_unknown_and_legacy_names_are_ignored() -> None:
-    assert checked({"wings": 2, "mirostat": 1, "penalize_newline": True, "f16_kv": "x"}) == {}
+    assert checked({"wings": 2, "numa": 1, "tfs_z": 1.0, "penalize_newline": True, "f16_kv": "x"}) == {}
 
 
 def test_whole_numbers_take_floats_by_dropping_the_fraction() -> None:
@@ -63,3 +65,54 @@ def test_a_wrong_type_is_refused_by_name(name: str, value: Any, complaint: str) 
     with pytest.raises(BadRequestError) as caught:
         checked({name: value})
     assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize(
+    ("given", "biases"),
+    [
+        pytest.param([[15043, 1.5], [11, False]], ((15043, 1.5), (11, -math.inf)), id="pairs"),
+        pytest.param({"15043": -100, "11": 1}, ((15043, -100.0), (11, 1.0)), id="as OpenAI sends it"),
+        pytest.param([["Hello", -0.5]], (("Hello", -0.5),), id="a text"),
+        pytest.param({" Hello": False}, ((" Hello", -math.inf),), id="a text as a key"),
+        pytest.param([], (), id="none"),
+    ],
+)
+def test_biases_come_in_several_forms(given: object, biases: tuple[tuple[int | str, float], ...]) -> None:
+    assert Options.resolve({"logit_bias": given}).sampling.logit_bias == biases
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            [[1]],
+            [1, 2],
+            [[1, "x"]],
+            [[1.5, 1]],
+            [[True, 1]],
+            [[1, True]],
+            [[1, float("nan")]],
+            [[-1, 1]],
+            [[2**31, 1]],
+            [["", 1]],
+        ),
+        pytest.param({"a": None}, id="null"),
+    ],
+    ids=str,
+)
+def test_biases_that_are_none_are_refused(given: object) -> None:
+    with pytest.raises(BadRequestError, match='option "logit_bias" must be of pairs'):
+        checked({"logit_bias": given})
+
+
+def test_biases_without_end_are_refused() -> None:
+    with pytest.raises(BadRequestError, match='option "logit_bias" has 1001 pairs; it may have 1000'):
+        checked({"logit_bias": [[1, 1]] * 1001})
+
+
+def test_what_ollama_does_not_know_is_off_unless_asked_for() -> None:
+    assert Options.resolve({}).sampling == Sampling()
+    asked = {"mirostat": 2, "dry_multiplier": 0.8, "dry_sequence_breakers": ["\n"], "xtc_probability": 0.5, "top_n_sigma": 1}
+    sampling = Options.resolve(asked).sampling
+    assert (sampling.mirostat, sampling.dry_multiplier, sampling.dry_sequence_breakers) == (2, 0.8, ("\n",))
+    assert (sampling.xtc_probability, sampling.top_n_sigma) == (0.5, 1.0)

@@ -80,3 +80,39 @@ def test_mirrors_are_pairs_of_a_host_and_a_url(text: str, mirrors: dict[str, str
 def test_a_mirror_that_is_none_is_named(pair: str) -> None:
     with pytest.raises(SettingsError, match=r"CORRAL_REGISTRY_MIRROR has .* it must be HOST=URL"):
         Settings.from_env({"CORRAL_REGISTRY_MIRROR": pair})
+
+
+SWITCHES = [
+    ("OLLAMA_NOPRUNE", "noprune"),
+    ("OLLAMA_IGNORE_IMAGES", "ignore_images"),
+    ("OLLAMA_FLASH_ATTENTION", "flash_attention"),
+    ("OLLAMA_DEBUG", "debug"),
+]
+
+
+@pytest.mark.parametrize(("variable", "setting"), SWITCHES)
+@pytest.mark.parametrize("text", ["1", "t", "T", "TRUE", "true", "True", "'1'"])
+def test_a_switch_is_on_by_the_words_of_go(variable: str, setting: str, text: str) -> None:
+    assert getattr(Settings.from_env({variable: text}), setting) is True
+
+
+@pytest.mark.parametrize(("variable", "setting"), SWITCHES)
+@pytest.mark.parametrize("text", ["0", "f", "F", "FALSE", "false", "False"])
+def test_a_switch_is_off_by_the_words_of_go(variable: str, setting: str, text: str) -> None:
+    assert getattr(Settings.from_env({variable: text}), setting) is False
+
+
+@pytest.mark.parametrize(("variable", "setting"), SWITCHES[:3])
+@pytest.mark.parametrize("text", ["yes", "on", "2"])
+def test_any_other_text_turns_a_switch_on(variable: str, setting: str, text: str) -> None:
+    assert getattr(Settings.from_env({variable: text}), setting) is True
+
+
+@pytest.mark.parametrize("text", ["", "auto", "Auto"])
+def test_flash_attention_can_be_left_to_the_server(text: str) -> None:
+    assert Settings.from_env({"OLLAMA_FLASH_ATTENTION": text}).flash_attention is None
+
+
+@pytest.mark.parametrize(("text", "debug"), [("2", True), ("00", False), ("-1", False), ("info", False)])
+def test_debug_takes_levels(text: str, debug: bool) -> None:
+    assert Settings.from_env({"OLLAMA_DEBUG": text}).debug is debug

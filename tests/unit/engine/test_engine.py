@@ -3,13 +3,28 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import msgspec
 import pytest
 
 from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError, EngineLostError
 from corral.core.types import EngineInfo, Finish, Job, Step
 from corral.engine.llamacpp.engine import LlamaCppEngine
 from corral.engine.llamacpp.process import WorkerProcess
-from corral.wire.link import Cancel, Frame, Gain, JobFailed, Loaded, Overflow, StepFrame, Submit, Taken, Tokenize, Tokens
+from corral.wire.link import (
+    Cancel,
+    Frame,
+    Gain,
+    JobFailed,
+    Limit,
+    Loaded,
+    Overflow,
+    StepFrame,
+    Submit,
+    Taken,
+    Tokenize,
+    TokenizeFailed,
+    Tokens,
+)
 
 JOB = Job(prompt="hi", num_ctx=10)
 FINISH = Finish(reason="stop", prompt_tokens=1, cached_tokens=0, prompt_ns=1, eval_tokens=1, eval_ns=1)
@@ -176,3 +191,33 @@ async def test_what_cannot_be_sent_is_raised_and_leaves_nothing_behind() -> None
             await stack.enter_async_context(engine.generate(JOB))
     assert not engine._calls
     assert not engine._streams
+
+
+async def test_tokenize_of_a_text_that_is_refused_fails_alone(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps, asyncio.TaskGroup() as tasks:
+        refused = tasks.create_task(error_of_tokenize(engine))
+        await asyncio.sleep(0)
+        worker.on_frame(TokenizeFailed(2, "cannot tokenize"))
+        worker.on_frame(TokenizeFailed(99, "nobody's"))
+        worker.on_frame(StepFrame([Gain(1, "a", FINISH)]))
+        assert await anext(steps) == Step("a", FINISH)
+    assert refused.result() == "cannot tokenize"
+
+
+async def error_of_tokenize(engine: LlamaCppEngine) -> str:
+    with pytest.raises(EngineError) as caught:
+        await engine.tokenize("x")
+    return str(caught.value)
+
+
+def test_change_of_what_it_takes_is_told(engine: LlamaCppEngine, worker: Listener) -> None:
+    told = list[int]()
+    engine.on_change = lambda: told.append(engine.info.size_bytes)
+    worker.on_frame(Loaded(msgspec.structs.replace(INFO, size_bytes=2)))
+    assert told == [2]
+
+
+def test_limit_is_passed_on_when_it_changes(engine: LlamaCppEngine, worker: Listener) -> None:
+    for limit in (0, 5, 5, 7):
+        engine.set_limit(limit)
+    assert worker.told == [Limit(5), Limit(7)]

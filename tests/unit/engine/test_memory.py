@@ -91,3 +91,49 @@ def test_growth_tells_what_it_lost(made: list[ToyContext], broken: str) -> None:
     made[0].kv[0] = [1, 2, 3]
     assert memory.grow([0], sequences=4) == {0}
     assert made[-1].kv == {}
+
+
+def test_growth_that_is_not_allowed_touches_nothing_and_is_allowed_as_soon_as_there_is_memory(made: list[ToyContext]) -> None:
+    most = [512]
+    memory = KvMemory(
+        maker(made, [], most=100_000),
+        sequences=2,
+        cells=256,
+        most_sequences=8,
+        most_cells=4096,
+        allows=lambda now, then: then - now <= most[0] - 512,
+    )
+    made[0].kv[1] = [1, 2, 3]
+    assert memory.grow([1], sequences=8) == set()
+    assert (len(made), made[0].is_closed, made[0].log) == (1, False, [])
+    most[0] = 2048
+    assert memory.grow([1], sequences=8) == set()
+    assert (memory.context.sequences, made[-1].kv) == (8, {1: [1, 2, 3]})
+
+
+def test_memory_grows_by_what_is_wanted_where_more_is_not_allowed(made: list[ToyContext]) -> None:
+    memory = KvMemory(
+        maker(made, [], most=100_000),
+        sequences=4,
+        cells=1024,
+        most_sequences=8,
+        most_cells=4096,
+        allows=lambda _now, then: then <= 5 * 1024,
+    )
+    memory.grow([], sequences=5)
+    assert (memory.context.sequences, memory.context.cells) == (5, 1024)
+
+
+def test_what_is_saved_for_growth_counts_too(made: list[ToyContext]) -> None:
+    memory = KvMemory(
+        maker(made, [], most=100_000),
+        sequences=2,
+        cells=256,
+        most_sequences=8,
+        most_cells=256,
+        allows=lambda _now, _then: not made[0].log,
+    )
+    made[0].kv[0] = [1, 2, 3]
+    assert memory.grow([0], sequences=4) == set()
+    assert (memory.context, made[0].is_closed, made[0].kv) == (made[0], False, {0: [1, 2, 3]})
+    assert len(made) == 1

@@ -11,9 +11,8 @@ from corral.core.settings import Settings
 from corral.core.types import LoadSpec
 from corral.engine import ProgressCallback
 from corral.engine.fake import FakeEngine, FakeLauncher
-from corral.store import Model
 from tests.support.models import make_model
-from tests.support.sched_bench import Bench, StubbornLauncher, bench, settle
+from tests.support.sched_bench import StubbornLauncher, bench, settle
 
 BIRD = "unknown model architecture: 'bird'"
 
@@ -119,24 +118,6 @@ async def test_an_engine_that_fails_to_close_keeps_no_other_from_closing(tmp_pat
             await settle()
             good.may_end.set()
         assert not good.is_alive
-
-
-async def crash_of(b: Bench, model: Model) -> str:
-    try:
-        await b.use(model)
-    except EngineCrashedError as error:
-        return str(error)
-    return "fine"
-
-
-async def test_a_request_that_waits_for_a_load_is_told_when_the_server_ends(tmp_path: Path) -> None:
-    async with bench() as b:
-        b.launcher.hold = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(crash_of(b, make_model(tmp_path, "a")))
-            await asyncio.sleep(0)  # the load has not even begun
-            await b.scheduler.aclose()
-        assert waiting.result() == str(EngineCrashedError())
 
 
 @dataclass(slots=True)

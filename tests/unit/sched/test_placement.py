@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from corral.core.errors import ModelLoadError
@@ -12,7 +11,7 @@ from corral.core.options import Options
 from corral.core.settings import Settings
 from corral.engine.fake import FakeLauncher
 from corral.sched.placement import SystemMemory
-from corral.store import Model
+from corral.store import Model, ModelName
 from tests.support.models import make_model
 from tests.support.sched_bench import MIB, Bench, StubbornLauncher, bench, settle
 
@@ -63,7 +62,8 @@ async def test_a_load_that_fits_goes_ahead_of_one_that_waits(tmp_path: Path) -> 
 
 async def test_a_load_that_took_less_than_was_thought_lets_another_in(tmp_path: Path) -> None:
     first, second = (make_model(tmp_path, name, file_bytes=300 * MIB) for name in ("first", "second"))
-    async with bench(Settings(memory_budget_bytes=500 * MIB)) as b:
+    async with bench() as b:
+        b.memory.free_bytes = 500 * MIB
         b.launcher.size_bytes, b.launcher.hold = 100 * MIB, asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             user = tasks.create_task(hold(b, first))
@@ -87,10 +87,66 @@ async def test_an_engine_that_has_grown_counts_with_what_it_takes_now(tmp_path: 
     async with bench(Settings(memory_budget_bytes=500 * MIB)) as b:
         b.launcher.size_bytes = 100 * MIB
         await b.use(grower)
-        engine = b.launcher.engines[0]
-        engine.info = msgspec.structs.replace(engine.info, size_bytes=400 * MIB)
+        b.launcher.engines[0].resize(400 * MIB)
         await b.use(new)
         assert b.names() == ["new:latest"]
+
+
+async def test_an_engine_that_shrinks_lets_in_a_load_that_waits(tmp_path: Path) -> None:
+    busy, new = make_model(tmp_path, "busy"), make_model(tmp_path, "new", file_bytes=100 * MIB)
+    async with bench(Settings(memory_budget_bytes=500 * MIB)) as b, asyncio.TaskGroup() as tasks:
+        b.launcher.size_bytes = 400 * MIB
+        async with b.scheduler.lease(busy, Options.resolve()):
+            waiting = tasks.create_task(b.use(new))
+            await settle()
+            assert len(b.launcher.specs) == 1
+            b.launcher.engines[0].resize(100 * MIB)
+            await waiting
+        assert len(b.launcher.specs) == 2
+
+
+async def test_what_is_left_of_a_budget_is_shared_out_and_is_never_more_than_there_is(tmp_path: Path) -> None:
+    one, two = (make_model(tmp_path, name, file_bytes=100 * MIB) for name in ("one", "two"))
+    budget = 1000 * MIB
+    async with bench(Settings(memory_budget_bytes=budget)) as b:
+        b.launcher.size_bytes = 150 * MIB
+        await b.use(one)
+        assert [spec.limit_bytes for spec in b.launcher.specs] == [budget]
+        await b.use(two)
+        first, second = b.launcher.engines
+        assert b.launcher.specs[1].limit_bytes == second.limit_bytes == first.limit_bytes == budget // 2
+        first.resize(450 * MIB)
+        assert (first.limit_bytes, second.limit_bytes) == fairly(budget, 450 * MIB, second_reserved(b))
+        await b.scheduler.unload(two.name)
+        assert first.limit_bytes == budget
+        await b.use(one)  # a limit is nothing that a request asks for
+        assert len(b.launcher.specs) == 2
+
+
+def second_reserved(b: Bench) -> int:
+    return b.scheduler._runners[ModelName.parse("two")].reserved_bytes
+
+
+def fairly(budget: int, one: int, two: int) -> tuple[int, int]:
+    half = (budget - one - two) // 2
+    assert half > 0
+    assert one + two + 2 * half <= budget
+    return one + half, two + half
+
+
+async def test_what_one_full_sequence_takes_is_kept_for_a_model_that_has_not_taken_it_yet(tmp_path: Path) -> None:
+    one, two = (make_model(tmp_path, name, file_bytes=300 * MIB) for name in ("one", "two"))
+    async with bench(Settings(memory_budget_bytes=500 * MIB)) as b:
+        b.launcher.size_bytes = 100 * MIB
+        await b.use(one)
+        await b.use(two)
+        assert b.names() == ["two:latest"]
+
+
+async def test_without_a_budget_there_is_no_limit(tmp_path: Path) -> None:
+    async with bench() as b:
+        await b.use(make_model(tmp_path, "a"))
+        assert b.launcher.specs[0].limit_bytes == b.launcher.engines[0].limit_bytes == 0
 
 
 async def test_what_is_on_its_way_out_is_waited_for_before_another_is_evicted(tmp_path: Path) -> None:
@@ -224,7 +280,7 @@ async def test_the_gpu_is_known_before_the_first_model_is_placed(tmp_path: Path)
 
 
 def test_models_have_most_of_a_gpu_and_the_rest_is_for_what_computing_takes() -> None:
-    assert SystemMemory(lambda: 1000).gpu_bytes() == 950
+    assert SystemMemory(lambda: 1000).gpu_bytes() == 900
     assert SystemMemory().gpu_bytes() == 0
     assert SystemMemory().available_bytes() > 0
 

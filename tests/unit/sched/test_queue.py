@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from corral.core.errors import QueueFullError
-from corral.sched.queue import FairQueue, WaitingRoom
+from corral.core.errors import QueueFullError, ServerStoppingError
+from corral.sched.queue import FairQueue, Line, WaitingRoom
 
 
 async def settle() -> None:
@@ -83,3 +83,42 @@ def test_a_full_waiting_room_refuses() -> None:
         room.enter()
     room.leave()
     room.enter()
+
+
+async def test_a_line_counts_who_waits_and_refuses_one_too_many() -> None:
+    room = WaitingRoom(1)
+    line = Line(room, 1)
+    async with asyncio.TaskGroup() as tasks:
+        async with line.place("a"):
+            assert room.waiting == 0
+            second = tasks.create_task(pass_through(line))
+            await asyncio.sleep(0)
+            assert room.waiting == 1
+            with pytest.raises(QueueFullError):
+                await pass_through(line)
+        await second
+    assert room.waiting == 0
+
+
+async def pass_through(line: Line) -> None:
+    async with line.place("b"):
+        pass
+
+
+async def test_a_line_that_closes_tells_those_who_wait_and_those_who_come() -> None:
+    room = WaitingRoom(9)
+    line = Line(room, 1)
+    async with asyncio.TaskGroup() as tasks, line.place("a"):
+        waiting = [tasks.create_task(refused(line)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting.pop().cancel()
+        line.close()
+        assert await refused(line)
+    assert all(task.result() for task in waiting)
+    assert room.waiting == 0
+
+
+async def refused(line: Line) -> bool:
+    with pytest.raises(ServerStoppingError):
+        await pass_through(line)
+    return True

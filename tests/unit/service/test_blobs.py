@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corral.core.aio import cancelling
-from corral.core.errors import BadRequestError, StoreError
+from corral.core.errors import BadRequestError, ServerStoppingError, StoreError
 from corral.service.blobs import BlobService
 from corral.store import LocalFileError, Store
 from tests.support.gguf_files import write_scripted
@@ -53,6 +53,20 @@ async def test_upload_whose_client_leaves_leaves_nothing(tmp_path: Path, size: i
         await reached.wait()
     uploads.close()
     assert not (tmp_path / "blobs").exists() or not list((tmp_path / "blobs").iterdir())
+
+
+async def test_upload_whose_server_stops_leaves_nothing(tmp_path: Path) -> None:
+    uploads = BlobService(Store(tmp_path))
+
+    async def until_closed() -> AsyncIterator[bytes]:
+        yield b"x" * (2 << 20)
+        assert list((tmp_path / "blobs").iterdir())
+        uploads.close()
+        yield b"more"
+
+    with pytest.raises(ServerStoppingError):
+        await uploads.put(DIGEST, until_closed())
+    assert not list((tmp_path / "blobs").iterdir())
 
 
 async def test_uploads_of_one_digest_at_the_same_time_make_one_file(tmp_path: Path) -> None:

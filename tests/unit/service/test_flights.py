@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from corral.core.errors import CorralError, RegistryError
+from corral.core.errors import RegistryError, ServerStoppingError
 from corral.service.flights import Flights, Publish
 from corral.service.requests import Status
 
@@ -96,6 +96,6 @@ async def test_closing_ends_the_work_and_tells_its_followers(flights: Flights, w
     async with flights.join("x", work) as statuses:
         await work.began.wait()
         await flights.aclose()
-        with pytest.raises(CorralError, match="shutting down"):
+        with pytest.raises(ServerStoppingError):
             await anext(statuses)
     assert work.was_cancelled

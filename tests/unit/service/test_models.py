@@ -5,7 +5,7 @@ import pytest
 from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError
 from corral.core.types import Message
 from corral.service.models import ModelService, capabilities, listed_capabilities
-from corral.store import Store
+from corral.store import Model, ModelName, Store
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
 
@@ -188,5 +188,32 @@ async def test_show_and_delete_have_their_own_words_for_errors(store: Store, ser
     with pytest.raises(ModelCorruptError):
         await service.show("m")
     await service.delete("m")
+    with pytest.raises(ModelNotFoundError):
+        await service.show("m")
+
+
+async def test_show_names_the_model_and_the_file_that_is_damaged(
+    store: Store, service: ModelService, gguf: Path, tmp_path: Path
+) -> None:
+    projector = tmp_path / "projector.gguf"
+    projector.write_bytes(b"GGUF and no more")
+    (path,) = add_model(store, "m", gguf, projector=projector).projector_paths
+    with pytest.raises(ModelCorruptError, match=rf"^model 'm:latest' cannot be read: .*GGUF.*: {path}$"):
+        await service.show("m")
+
+
+async def test_model_that_goes_while_it_is_shown_is_not_found(
+    store: Store, service: ModelService, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = add_model(store, "m", gguf)
+    get = store.get
+
+    def and_then_it_goes(name: ModelName) -> Model:
+        found = get(name)
+        monkeypatch.undo()
+        store.delete(model.name)
+        return found
+
+    monkeypatch.setattr(store, "get", and_then_it_goes)
     with pytest.raises(ModelNotFoundError):
         await service.show("m")

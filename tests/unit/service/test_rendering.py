@@ -1,3 +1,5 @@
+import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -5,11 +7,12 @@ from typing import Literal
 
 import pytest
 
-from corral.core.errors import BadRequestError
+from corral.core.aio import cancelling
+from corral.core.errors import BadRequestError, ServerStoppingError
 from corral.core.types import Message
 from corral.service.prompt import Prompt
 from corral.service.rendering import Rendering
-from corral.template import CHATML, Conversation, compile_go, compile_jinja
+from corral.template import CHATML, Conversation, RenderingProcesses, compile_go, compile_jinja
 
 HI = (Message(role="user", content="hi"),)
 LOOP = "{{ range 100000000 }}{{ end }}{{ .Prompt }}"
@@ -25,7 +28,7 @@ class Spy:
     source = ""
     has_tools = has_suffix = has_thinking = False
 
-    def render(self, conversation: Conversation, *, quick: bool = False) -> str:
+    def render(self, conversation: Conversation, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
         self.threads.append(threading.current_thread() is threading.main_thread())
         return "text"
 
@@ -66,3 +69,28 @@ async def test_template_without_an_end_is_refused(rendering: Rendering) -> None:
     with pytest.raises(BadRequestError, match="it may loop without end"):
         await rendering.render(Prompt(messages=HI, template=compile_go(LOOP)))
     assert await rendering.render(Prompt(messages=HI, template=compile_go("{{ .Prompt }}"))) == "hi"
+
+
+async def test_closing_ends_its_own_processes_and_no_others(rendering: Rendering) -> None:
+    prompt = Prompt(messages=HI, template=compile_jinja("{{ messages[0].content }}"))
+    other = Rendering()
+    assert await rendering.render(prompt) == await other.render(prompt) == "hi"
+    (pid,) = other._processes.pids()
+    other.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(ServerStoppingError):
+        await other.render(prompt)
+    assert await rendering.render(prompt) == "hi"
+    assert len(rendering._processes.pids()) == 1
+
+
+async def test_closing_tells_whoever_waits_that_the_server_stops() -> None:
+    rendering = Rendering()
+    endless = Prompt(messages=HI, template=compile_jinja("{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4))
+    async with cancelling(rendering.render(endless), name="rendering") as waiting:
+        while not rendering._processes._busy:  # noqa: ASYNC110  the process has the job some time later, and tells nobody
+            await asyncio.sleep(0.01)
+        rendering.close()
+        with pytest.raises(ServerStoppingError):
+            await waiting

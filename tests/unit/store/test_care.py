@@ -2,6 +2,7 @@ import fcntl
 import hashlib
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,24 @@ def test_nothing_outside_is_followed_or_removed(store: Store, tmp_path: Path, cl
     clock.ahead_s = 400 * DAY_S
     assert names(store.prune(partials=True).removed) == [".tmp-file"]
     assert (outside / "precious").exists()
+
+
+@pytest.mark.parametrize("what", ["usage", "prune", "sweep"])
+def test_scratch_folder_that_goes_meanwhile_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """A pull or a create ends while the store is looked through."""
+    scratch = store.root / ".incoming"
+    (scratch / "tmp1").mkdir(parents=True)
+    scandir = os.scandir
+
+    def and_then_it_goes(folder: Path) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        with scandir(folder) as found:
+            entries = list(found)
+        if Path(folder) == scratch:
+            (scratch / "tmp1").rmdir()
+            scratch.rmdir()
+        return nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", and_then_it_goes)
+    getattr(store, what)()
+    assert not scratch.exists()
+    assert store.usage().leftovers == []

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.store import GgufError, LongArray, human_count, read_header, read_info
+from corral.store import GgufError, GgufHeader, GgufInfo, LongArray, human_count, read_header, read_info
 from corral.store.gguf import shortest
 from corral.store.gguf_types import FILE_TYPES, TENSOR_TYPES
 from tests.support.gguf_files import write_random, write_scripted
@@ -74,6 +74,104 @@ def test_random_model_of_another_architecture_is_read(tmp_path: Path) -> None:
 def test_kv_heads_that_differ_by_layer_are_averaged_upwards(tmp_path: Path) -> None:
     info = read_info(write_scripted(tmp_path / "a.gguf", "x", metadata={"llama.attention.head_count_kv": [4, 0, 0]}))
     assert info.head_count_kv == 2
+
+
+KEYS = [
+    "general.architecture",
+    "general.file_type",
+    "llama.context_length",
+    "llama.embedding_length",
+    "llama.block_count",
+    "llama.vision.block_count",
+    "llama.audio.block_count",
+    "llama.attention.head_count",
+    "llama.attention.head_count_kv",
+    "llama.attention.key_length",
+    "llama.attention.value_length",
+    "llama.attention.sliding_window",
+    "llama.pooling_type",
+    "tokenizer.ggml.model",
+    "tokenizer.ggml.tokens",
+    "tokenizer.ggml.add_bos_token",
+    "tokenizer.ggml.bos_token_id",
+    "tokenizer.ggml.eos_token_id",
+    "tokenizer.chat_template",
+]
+COUNTS = [
+    "parameter_count",
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "vision_block_count",
+    "audio_block_count",
+    "vocabulary_size",
+    "head_count",
+    "head_count_kv",
+    "key_length",
+    "value_length",
+    "sliding_window",
+]
+SCALAR = st.one_of(
+    st.integers(-(1 << 63), (1 << 64) - 1),
+    st.integers(0, 64),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=20),
+)
+VALUE = st.one_of(SCALAR, st.lists(SCALAR, max_size=4), st.builds(LongArray, st.integers(513, 1 << 60)))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=6))
+def test_metadata_of_any_kind_is_plain_values_or_an_error_that_names_a_key(values: dict[str, Any]) -> None:
+    metadata = {"general.architecture": "llama", **values}
+    try:
+        info = GgufInfo.of(GgufHeader(metadata, (), {1: "<s>", 2: "</s>"}))
+    except GgufError as exc:
+        refusal = str(exc)
+    else:
+        refusal = ""
+    if refusal:
+        assert any(repr(key) in refusal for key in values)
+        return
+    for count in COUNTS:
+        value = getattr(info, count)
+        assert type(value) is int
+        assert 0 <= value < 1 << 32 or count == "vocabulary_size"
+    for text in ("architecture", "file_type", "bos_token", "eos_token", "parameter_size"):
+        assert type(getattr(info, text)) is str
+    assert type(info.adds_bos) is bool
+    assert info.pooling_type is None or type(info.pooling_type) is int
+    assert info.chat_template is None or info.chat_template.strip()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("llama.context_length", float("inf"), "is inf; it must be a whole number up to 4294967295, or some of them"),
+        ("llama.context_length", float("nan"), "is nan; it must be"),
+        ("llama.context_length", 1e300, r"is 1e\+300; it must be"),
+        ("llama.context_length", -1, "is -1; it must be"),
+        ("llama.block_count", "many", "is 'many'; it must be"),
+        ("llama.attention.head_count", [], r"is \[\]; it must be"),
+        ("llama.attention.head_count", LongArray(600), "is an array of 600 items; it must be"),
+        ("general.file_type", [1], r"is \[1\]; it must be a whole number$"),
+        ("general.architecture", 7, "is 7; it must be a text$"),
+        ("llama.pooling_type", "mean", "is 'mean'; it must be a whole number$"),
+        ("tokenizer.ggml.add_bos_token", 1, "is 1; it must be true or false$"),
+        ("tokenizer.chat_template", ["x"] * 512, r"is \['x', 'x', .*; it must be a text$"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_value_of_another_kind_is_refused_with_its_key(key: str, value: object, text: str) -> None:
+    metadata = {"general.architecture": "llama", key: value}
+    with pytest.raises(GgufError, match=f"^damaged GGUF: '{key}' {text}"):
+        GgufInfo.of(GgufHeader(metadata, (), {}))
+
+
+def test_whole_number_that_is_written_as_a_float_is_one(tmp_path: Path) -> None:
+    path = write_scripted(tmp_path / "a.gguf", "x", metadata={"llama.context_length": 2048.0})
+    assert read_info(path).context_length == 2048
 
 
 @settings(max_examples=60, deadline=None)

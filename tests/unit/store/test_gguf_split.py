@@ -39,7 +39,7 @@ def test_checksum_is_that_of_the_file(tmp_path: Path) -> None:
 
 def info(*, count: int = 2, number: int = 0, architecture: str = "llama", **more: Any) -> GgufInfo:
     metadata: Mapping[str, Any] = {"split.count": count, "split.no": number, **more}
-    return GgufInfo(architecture=architecture, metadata=metadata, parameter_count=0, bos_token="", eos_token="")
+    return GgufInfo(architecture=architecture, metadata=metadata)
 
 
 def shard(name: str, **more: Any) -> Shard:

@@ -56,3 +56,10 @@ def test_key_is_the_same_in_any_case() -> None:
 )
 def test_cloud_is_said_by_the_tag(text: str, is_cloud: bool) -> None:
     assert ModelName.parse(text).is_cloud == is_cloud
+
+
+def test_how_a_registry_is_asked_is_no_part_of_the_name() -> None:
+    asked, plain = ModelName.parse("http://h:1/n/m"), ModelName.parse("h:1/n/m")
+    assert asked == plain
+    assert len({asked, plain}) == 1
+    assert plain != ModelName.parse("h:1/n/M")

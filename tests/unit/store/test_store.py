@@ -2,15 +2,17 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError, NotSupportedError, StoreError
 from corral.core.types import Message
-from corral.store import MODEL_LAYER, SYSTEM_LAYER, TEMPLATE_LAYER, ModelName, Store
+from corral.store import CONFIG_LAYER, MODEL_LAYER, SYSTEM_LAYER, TEMPLATE_LAYER, ModelName, Store
 from corral.wire.registry import Descriptor, Manifest
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
@@ -453,3 +455,89 @@ def test_replace_without_prune_keeps_all(store: Store, gguf: Path) -> None:
     before = blobs(store.root)
     assert store.replace(name("m"), store.manifest(name("kept")).manifest, prune=False) == set()
     assert blobs(store.root) == before
+
+
+def damaged(store: Store, text: str, gguf: Path) -> None:
+    """A model of that file, whatever is in it."""
+    weights, _ = store.put_blob(gguf.read_bytes(), MODEL_LAYER)
+    config, _ = store.put_blob(b'{"model_format":"gguf"}', CONFIG_LAYER)
+    store.write_manifest(name(text), Manifest(config=config, layers=(weights,)))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "many"])
+def test_model_whose_metadata_makes_no_sense_breaks_no_list(store: Store, gguf: Path, value: object) -> None:
+    add_model(store, "m", gguf)
+    damaged(store, "n", write_scripted(gguf.with_name("b.gguf"), "Ho!", metadata={"llama.context_length": value}))
+    listing = store.scan()
+    assert [model.name.short for model in listing.models] == ["m:latest"]
+    (bad,) = listing.damaged
+    assert re.match("model 'n:latest' cannot be read: damaged GGUF: 'llama.context_length' is", str(bad.error))
+    store.delete(name("n"))
+
+
+def test_name_is_the_same_however_its_registry_is_asked(store: Store, gguf: Path) -> None:
+    add_model(store, "http://h:1/n/m", gguf)
+    asked = store.get(name("http://h:1/n/m"))
+    assert asked.name.scheme == ""
+    assert store.cached(name("h:1/n/m")) is asked
+
+
+def older(manifests: Path, by_s: float) -> None:
+    for path in manifests.rglob("*"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - by_s))
+
+
+def test_model_of_another_store_that_was_restored_can_be_copied(tmp_path: Path, gguf: Path) -> None:
+    """`cp -r` gives every file the time of the copy, in whatever order."""
+    other = Store(tmp_path / "other")
+    add_model(other, "m", gguf)
+    older(other.root / "manifests", 60)
+    store = Store(tmp_path / "own", [other.root])
+    store.copy(name("m"), name("m2"), prune=True)
+    for text in ("m", "m2"):
+        assert store.get(name(text)).gguf.architecture == "llama"
+    assert store.get(name("m")).model_path.stat().st_nlink == 2
+
+
+def test_model_of_another_store_is_made_of_what_lies_there(tmp_path: Path, gguf: Path) -> None:
+    other = Store(tmp_path / "other")
+    model = add_model(other, "m", gguf)
+    store = Store(tmp_path / "own", [other.root])
+    add_model(store, "mine", gguf)
+    assert store.get(name("m")) == model
+    assert store.get(name("mine")).model_path.is_relative_to(store.root)
+
+
+def test_blob_that_another_store_shares_is_kept_young_without_a_change_to_it(
+    tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Store(tmp_path / "other")
+    model = add_model(other, "m", gguf)
+    digest = "sha256:" + hashlib.sha256(gguf.read_bytes()).hexdigest()
+    store = Store(tmp_path / "own", [other.root])
+    store.adopt(digest)
+    before = model.model_path.stat()
+    monkeypatch.setattr(Path, "chmod", lambda *_: pytest.fail("chmod"))
+    while model.model_path.stat().st_ctime_ns == before.st_ctime_ns:
+        assert store.keep_blob(digest)
+    after = model.model_path.stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_nlink) == (before.st_mode, before.st_mtime_ns, 2)
+    assert len(list((store.root / "blobs").iterdir())) == 1
+
+
+def test_folder_that_goes_while_models_are_listed_is_passed_over(
+    store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(store, "m", gguf)
+    add_model(store, "n", gguf)
+    library = store.root / "manifests/registry.ollama.ai/library"
+    iterdir = Path.iterdir
+
+    def and_then_it_goes(folder: Path) -> Iterator[Path]:
+        found = list(iterdir(folder))
+        if folder == library:
+            shutil.rmtree(library / "n", ignore_errors=True)
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", and_then_it_goes)
+    assert [model.name.short for model in store.scan().models] == ["m:latest"]

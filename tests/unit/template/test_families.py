@@ -8,6 +8,7 @@ from corral.core.types import Message
 from corral.template import CHATML, Conversation, choose, compile_go, compile_jinja, detect_family
 from corral.template.formats import EOS, FAMILIES
 from tests.support.conversations import RECORDED
+from tests.support.rendering import PROCESSES
 from tests.support.shared import shared_files, shared_lines
 
 TURNS = (
@@ -91,7 +92,9 @@ def test_end_token_of_the_model_ends_its_turns() -> None:
     assert family.name == "zephyr"
     assert "<end>" in family.stop
     conversation = Conversation(messages=TURNS)
-    assert compile_go(family.template).render(conversation) == compile_jinja(jinja, eos_token="<end>").render(conversation)
+    assert compile_go(family.template).render(conversation) == compile_jinja(jinja, eos_token="<end>").render(
+        conversation, processes=PROCESSES
+    )
     other = detect_family(jinja, eos_token="{{ .System }}")
     assert other
     assert "</s>" in other.stop
@@ -107,7 +110,7 @@ def test_choose_takes_the_go_layer_then_jinja_then_chatml() -> None:
     conversation = Conversation(messages=TURNS[:1])
     given = {"bos_token": "<s>", "eos_token": "</s>"}
     assert choose("{{ .Prompt }}!", "{{ bos_token }}", **given).render(conversation) == "one!"
-    assert choose(None, "{{ bos_token }}", **given).render(conversation) == "<s>"
+    assert choose(None, "{{ bos_token }}", **given).render(conversation, processes=PROCESSES) == "<s>"
     assert choose(None, None, **given).source == CHATML
     assert [choose(*texts, **given).kind for texts in (("", "x"), (None, "x"))] == ["go", "jinja"]
     with pytest.raises(BadRequestError):

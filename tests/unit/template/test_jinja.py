@@ -6,6 +6,7 @@ import pytest
 from corral.core.errors import BadRequestError
 from corral.core.types import Message, ToolCall
 from corral.template import Conversation, compile_jinja
+from tests.support.rendering import PROCESSES
 from tests.support.shared import shared_files
 
 USER = Message(role="user", content="Hello, how are you?")
@@ -14,7 +15,8 @@ ANSWER = Message(role="assistant", content="I'm doing great.")
 
 def render(template: str, *messages: Message, **more: object) -> str:
     compiled = compile_jinja(template, bos_token="<s>", eos_token="</s>")
-    return compiled.render(Conversation(messages=messages, **more))  # type: ignore[arg-type]  # the test's own keywords
+    conversation = Conversation(messages=messages, **more)  # type: ignore[arg-type]  # the test's own keywords
+    return compiled.render(conversation, processes=PROCESSES)
 
 
 @pytest.mark.parametrize("path", shared_files("testdata/jinja"), ids=lambda path: path.stem)

@@ -4,14 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral.core.errors import BadRequestError
+from corral.core.errors import BadRequestError, QueueFullError, ServerStoppingError
 from corral.core.types import Message
 from corral.template import Conversation, compile_jinja
 from corral.template.jinja.job import Job, Reply
@@ -92,7 +92,7 @@ def processes() -> Iterator[RenderingProcesses]:
 
 
 def render(source: str, processes: RenderingProcesses) -> str:
-    return JinjaTemplate(source, processes=processes).render(USER)
+    return JinjaTemplate(source).render(USER, processes=processes)
 
 
 @pytest.mark.parametrize("source", SLOW.values(), ids=SLOW)
@@ -123,28 +123,74 @@ def test_template_that_is_too_long_is_refused() -> None:
         compile_jinja("a" * (MAX_CHARS + 1))
 
 
-def test_process_that_dies_is_replaced() -> None:
-    pool = RenderingProcesses(max_processes=1)
-    assert render("a", pool) == "a"
-    (pid,) = pool.pids()
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(RenderingFailedError, match="try again"):
-        render("a", pool)
-    assert render("a", pool) == "a"
-    assert pool.pids() != [pid]
-    pool.close()
+def test_process_that_died_while_it_waited_costs_nothing() -> None:
+    with RenderingProcesses(max_processes=1) as pool:
+        assert render("a", pool) == "a"
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            (pid,) = pool.pids()
+            os.kill(pid, number)
+            assert render("a", pool) == "a"
+            assert pool.pids() != [pid]
     assert pool.pids() == []
 
 
+def end_in_the_middle(pool: RenderingProcesses, number: signal.Signals, *, times: int) -> Future[str]:
+    """A rendering without end whose process is sent a signal, and the one that it is tried again in, and so on."""
+    with ThreadPoolExecutor(1) as threads:
+        endless = threads.submit(render, SLOW["nested loops"], pool)
+        done = set[int]()
+        while len(done) < times and not endless.done():
+            for pid in {process.pid for process in list(pool._busy)} - done:
+                done.add(pid)
+                os.kill(pid, number)
+            time.sleep(0.001)
+        return endless
+
+
+def test_process_that_is_killed_twice_is_our_failure() -> None:
+    with RenderingProcesses(max_processes=1) as pool:
+        with pytest.raises(RenderingFailedError, match="try again"):
+            end_in_the_middle(pool, signal.SIGKILL, times=2).result()
+        assert render("a", pool) == "a"
+
+
 def test_crash_is_the_templates_fault() -> None:
-    process = RenderingProcess(CPU_S)
+    with RenderingProcesses(max_processes=1) as pool:
+        with pytest.raises(BadRequestError, match="SIGSEGV"):
+            end_in_the_middle(pool, signal.SIGSEGV, times=1).result()
+        assert render("a", pool) == "a"
+
+
+def test_caller_that_finds_no_process_free_is_told_that_the_server_is_busy() -> None:
+    with RenderingProcesses(max_processes=1, max_wait_s=0.05) as pool, ThreadPoolExecutor(1) as threads:
+        endless = threads.submit(render, SLOW["nested loops"], pool)
+        while not pool._busy:
+            time.sleep(0.001)
+        with pytest.raises(QueueFullError):
+            render("a", pool)
+        pool.close()
+        with pytest.raises(ServerStoppingError):
+            endless.result()
+
+
+def test_closed_pool_renders_nothing_and_tells_those_that_wait() -> None:
     pool = RenderingProcesses(max_processes=1)
-    os.kill(process.pid, signal.SIGSEGV)
-    pool._free.append(process)
-    pool._count = 1
-    with pytest.raises(BadRequestError, match="SIGSEGV"):
+    with ThreadPoolExecutor(2) as threads:
+        results = [threads.submit(render, SLOW["nested loops"], pool) for _ in range(2)]
+        while not pool._busy:
+            time.sleep(0.001)
+        pool.close()
+        for result in results:
+            with pytest.raises(ServerStoppingError):
+                result.result()
+    with pytest.raises(ServerStoppingError):
         render("a", pool)
     pool.close()
+    assert (pool._count, pool._busy) == (0, set())
+
+
+def test_template_without_processes_starts_one_for_itself() -> None:
+    assert JinjaTemplate("{{ messages[0].content }}").render(USER) == "hello"
 
 
 def test_there_are_never_more_processes_than_allowed() -> None:
@@ -156,23 +202,10 @@ def test_there_are_never_more_processes_than_allowed() -> None:
     pool.close()
 
 
-def test_rendering_that_is_stopped_is_an_error_to_its_caller() -> None:
-    pool = RenderingProcesses(max_processes=1)
-    with ThreadPoolExecutor(1) as threads:
-        endless = threads.submit(render, SLOW["nested loops"], pool)
-        while not pool._busy:
-            time.sleep(0)
-        pool.stop()
-        with pytest.raises(RenderingFailedError):
-            endless.result()
-    assert render("a", pool) == "a"
-    pool.close()
-
-
 def test_big_conversation_goes_there_and_back(processes: RenderingProcesses) -> None:
     content = "wört " * 400_000
     conversation = Conversation(messages=(Message(role="user", content=content),))
-    assert JinjaTemplate("{{ messages[0].content }}", processes=processes).render(conversation) == content
+    assert JinjaTemplate("{{ messages[0].content }}").render(conversation, processes=processes) == content
 
 
 def test_process_has_no_secrets_and_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +268,6 @@ def test_any_template_gives_text_or_a_bad_request(
     source: str, conversation: Conversation, processes: RenderingProcesses
 ) -> None:
     try:
-        assert isinstance(JinjaTemplate(source, processes=processes).render(conversation), str)
+        assert isinstance(JinjaTemplate(source).render(conversation, processes=processes), str)
     except BadRequestError as exc:
         assert str(exc).startswith("chat template: ")  # noqa: PT017  the text of an error that need not come

@@ -12,6 +12,7 @@ import pytest
 from corral.core.errors import BadRequestError
 from corral.core.types import Message, ToolCall
 from corral.template import Conversation, compile_jinja
+from tests.support.rendering import PROCESSES
 from tests.support.shared import shared_files
 
 CLOCK = re.compile(r"\d\d:\d\d:\d\d")
@@ -88,7 +89,8 @@ def references(source: str, messages: tuple[Message, ...], tools: list[dict[str,
 def test_current_template_renders_as_transformers_does(path: Path, name: str) -> None:
     source, messages = path.read_text(), CONVERSATIONS[name]
     with_tools = (TOOL,) if name != "chat" else ()
-    text = compile_jinja(source, **TOKENS).render(Conversation(messages=messages, tools=with_tools))
+    conversation = Conversation(messages=messages, tools=with_tools)
+    text = compile_jinja(source, **TOKENS).render(conversation, processes=PROCESSES)
     wanted = [CLOCK.sub("", other) for other in references(source, messages, [dict(tool) for tool in with_tools] or None)]
     if not wanted:  # transformers refuses such a conversation; it is rendered all the same, with everything in it
         assert all(message.content in text for message in messages)
@@ -134,7 +136,8 @@ def test_language_is_the_one_of_transformers(source: str) -> None:
     messages = (QUESTION, ANSWER, THANKS)
     wanted = reference(source, openai_messages(messages, as_text=False, as_none=False), [TOOL])
     assert wanted is not None
-    assert compile_jinja(source, **TOKENS).render(Conversation(messages=messages, tools=(TOOL,))) == wanted
+    conversation = Conversation(messages=messages, tools=(TOOL,))
+    assert compile_jinja(source, **TOKENS).render(conversation, processes=PROCESSES) == wanted
 
 
 @pytest.mark.parametrize(
@@ -144,4 +147,4 @@ def test_language_is_the_one_of_transformers(source: str) -> None:
 def test_what_transformers_refuses_is_refused(source: str) -> None:
     assert reference(source, [{"role": "user", "content": "x"}], None) is None
     with pytest.raises(BadRequestError, match="chat template: "):
-        compile_jinja(source).render(Conversation(messages=(QUESTION,)))
+        compile_jinja(source).render(Conversation(messages=(QUESTION,)), processes=PROCESSES)

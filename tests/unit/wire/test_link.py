@@ -12,6 +12,7 @@ from corral.wire.link import (
     Gain,
     Hello,
     JobFailed,
+    Limit,
     Load,
     Loaded,
     LoadFailed,
@@ -21,6 +22,7 @@ from corral.wire.link import (
     Submit,
     Taken,
     Tokenize,
+    TokenizeFailed,
     Tokens,
     ToWorker,
     encode,
@@ -47,6 +49,7 @@ TO_WORKER = [
     Embed(2, ["", "ü\x00🦙"], 512, truncate=True),
     Cancel(2**53),
     Tokenize(4, "a\ud7ffb", add_special=True),
+    Limit(1 << 40),
 ]
 FROM_WORKER = [
     Hello(("CPU",), gpu_total_bytes=0),
@@ -60,6 +63,7 @@ FROM_WORKER = [
     JobFailed(4, "reason"),
     Embedded(6, Vectors(2, bytes(range(256)), 17)),
     Tokens(5, list(range(300))),
+    TokenizeFailed(7, "reason"),
 ]
 
 

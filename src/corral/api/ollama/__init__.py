@@ -1,25 +1,22 @@
 """Ollama's API, /api/*: the rows of the route table. One module a group of endpoints; `convert` reads, the others answer."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from corral.api.ollama import answers, blobs, cloud, embed, models, progress, server
 from corral.api.openapi import Operation
+from corral.api.services import Services
 from corral.wire import ollama as wire
-
-if TYPE_CHECKING:
-    from corral.api.app import Services
 
 __all__ = ["operations"]
 
 _READ = ("GET", "HEAD")
 
 
-def operations(services: "Services") -> list[Operation]:
+def operations(services: Services) -> list[Operation]:
     return [*_generation(services), *_models(services), *_making(services), *_server(), *_cloud()]
 
 
-def _generation(services: "Services") -> Sequence[Operation]:
+def _generation(services: Services) -> Sequence[Operation]:
     return [
         Operation(
             path="/api/chat",
@@ -62,7 +59,7 @@ def _generation(services: "Services") -> Sequence[Operation]:
     ]
 
 
-def _models(services: "Services") -> Sequence[Operation]:
+def _models(services: Services) -> Sequence[Operation]:
     return [
         Operation(
             path="/api/tags",
@@ -110,7 +107,7 @@ def _models(services: "Services") -> Sequence[Operation]:
     ]
 
 
-def _making(services: "Services") -> Sequence[Operation]:
+def _making(services: Services) -> Sequence[Operation]:
     return [
         Operation(
             path="/api/pull",

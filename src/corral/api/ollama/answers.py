@@ -17,7 +17,7 @@ from corral.api.ollama.convert import chat_request, generate_request
 from corral.api.services import InferenceService
 from corral.api.stamps import UtcStamps
 from corral.api.stream import Envelope, line, pump
-from corral.core.types import ToolCall
+from corral.core.types import TokenLogprob, ToolCall
 from corral.service.requests import Delta, Done, Event, Loaded, Rendered
 from corral.wire import ollama as wire
 
@@ -47,7 +47,7 @@ class Renderer(ABC):
         now = _STAMPS.now()
         if not isinstance(event, Delta):
             return line(self.end(now, event, Delta()))
-        if event.tool_calls or (event.content and event.thinking):
+        if event.tool_calls or event.logprobs or (event.content and event.thinking):
             return line(self.piece(now, event))
         if event.thinking:
             if self._thinking is None:
@@ -62,23 +62,29 @@ class Renderer(ABC):
         content: list[str] = []
         thinking: list[str] = []
         calls: list[ToolCall] = []
+        logprobs: list[TokenLogprob] = []
         event = first
         while isinstance(event, Delta):
             content.append(event.content)
             thinking.append(event.thinking)
             calls += event.tool_calls
+            logprobs += event.logprobs
             event = await anext(rest)
-        everything = Delta(content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls))
+        everything = Delta(
+            content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls), logprobs=tuple(logprobs)
+        )
         return json_answer(self.end(_STAMPS.now(), event, everything))
 
 
 class ChatRenderer(Renderer):
     def piece(self, created_at: str, delta: Delta) -> wire.ChatResponse:
-        return wire.ChatResponse(model=self.model, created_at=created_at, message=_message("assistant", delta), done=False)
+        message, logprobs = _message("assistant", delta), _logprobs(delta)
+        return wire.ChatResponse(model=self.model, created_at=created_at, message=message, done=False, logprobs=logprobs)
 
     def end(self, created_at: str, event: Loaded | Rendered | Done, whole: Delta) -> wire.ChatResponse:
         role = "" if isinstance(event, Rendered) else "assistant"
-        return wire.ChatResponse(model=self.model, created_at=created_at, message=_message(role, whole), **_ending(event))
+        message, logprobs = _message(role, whole), _logprobs(whole)
+        return wire.ChatResponse(model=self.model, created_at=created_at, message=message, logprobs=logprobs, **_ending(event))
 
 
 class GenerateRenderer(Renderer):
@@ -90,6 +96,7 @@ class GenerateRenderer(Renderer):
             thinking=delta.thinking,
             done=False,
             tool_calls=_tool_calls(delta),
+            logprobs=_logprobs(delta),
         )
 
     def end(self, created_at: str, event: Loaded | Rendered | Done, whole: Delta) -> wire.GenerateResponse:
@@ -100,6 +107,7 @@ class GenerateRenderer(Renderer):
             thinking=whole.thinking,
             context=list(event.context or ()) if isinstance(event, Done) else [],
             tool_calls=_tool_calls(whole),
+            logprobs=_logprobs(whole),
             **_ending(event),
         )
 
@@ -116,6 +124,25 @@ def _tool_calls(delta: Delta) -> list[wire.ToolCall]:
         )
         for call in delta.tool_calls
     ]
+
+
+def _logprobs(delta: Delta) -> list[wire.TokenLogprob]:
+    return [
+        wire.TokenLogprob(
+            token=_text(token.piece),
+            logprob=token.logprob,
+            bytes=list(token.piece),
+            top_logprobs=[
+                wire.TokenChance(token=_text(other.piece), logprob=other.logprob, bytes=list(other.piece))
+                for other in token.top
+            ],
+        )
+        for token in delta.logprobs
+    ]
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("utf-8", "replace")
 
 
 def _ending(event: Loaded | Rendered | Done) -> dict[str, Any]:

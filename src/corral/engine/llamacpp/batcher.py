@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from corral.core.errors import EngineError
-from corral.core.types import FinishReason, Job
+from corral.core.types import FinishReason, Job, TokenChance, TokenLogprob
 from corral.engine.llamacpp.filling import Filling
 from corral.engine.llamacpp.generation import STUCK, Generation
 from corral.engine.llamacpp.memory import KvContext
@@ -39,6 +39,7 @@ DrawnFrom = TypeVar("DrawnFrom", contravariant=True)
 class Draws(Protocol[DrawnFrom]):
     def see(self, prompt: list[int]) -> None: ...
     def draw(self, context: DrawnFrom, index: int) -> int: ...
+    def chances(self, context: DrawnFrom, index: int, token: int, top: int) -> tuple[float, list[tuple[int, float]]]: ...
     def close(self) -> None: ...
 
 
@@ -51,6 +52,7 @@ class Words(Protocol):
     def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
     def infill(self, before: str, after: str, *, add_special: bool) -> list[int] | None: ...
     def piece(self, token: int) -> bytes: ...
+    def spelled(self, token: int) -> bytes: ...
     def ends(self, token: int) -> bool: ...
 
 
@@ -209,9 +211,9 @@ class Batcher(Generic[C]):
         done = generation.tokens[: generation.computed]
         self._slots.park(generation.slot, done, prompt_tokens=generation.prompt_tokens)
 
-    def _end(self, generation: Generation, shown: str, reason: FinishReason) -> Gain:
+    def _end(self, generation: Generation, shown: str, reason: FinishReason, logprobs: tuple[TokenLogprob, ...] = ()) -> Gain:
         self._leave(generation)
-        return Gain(generation.job_id, shown, generation.finish(reason))
+        return Gain(generation.job_id, shown, generation.finish(reason), logprobs)
 
     def _fail(self, generations: Sequence[Generation], reason: str) -> list[Frame]:
         """These jobs cannot go on, and what they have computed is not to be trusted."""
@@ -255,10 +257,20 @@ class Batcher(Generic[C]):
         gains: list[Gain] = []
         for generation, index in drawing:
             generation.computed += 1
-            token = self._samplers[generation.job_id].draw(context, index)
-            if gain := self._draw(generation, token):
+            sampler = self._samplers[generation.job_id]
+            token = sampler.draw(context, index)
+            logprobs = self._logprobs(sampler, context, index, token, generation.job.logprobs)
+            if gain := self._draw(generation, token, logprobs):
                 gains.append(gain)
         return gains
+
+    def _logprobs(self, sampler: Draws[C], context: C, index: int, token: int, top: int) -> tuple[TokenLogprob, ...]:
+        """How likely the drawn token was, and which others; nothing for the token that ends an answer, which nobody sees."""
+        if top < 0 or self._words.ends(token):
+            return ()
+        logprob, likeliest = sampler.chances(context, index, token, top)
+        chances = tuple(TokenChance(self._words.spelled(other), value) for other, value in likeliest)
+        return (TokenLogprob(self._words.spelled(token), logprob, chances),)
 
     def _fillers(self, gaps: int) -> dict[int, int]:
         """Idle slots that make this step of drawing jobs quicker, with the positions of their tokens."""
@@ -292,15 +304,15 @@ class Batcher(Generic[C]):
         speed = tokens / max(elapsed_s, 1e-6)
         self._tokens_per_s = speed if not self._tokens_per_s else (1 - _LEARN) * self._tokens_per_s + _LEARN * speed
 
-    def _draw(self, generation: Generation, token: int) -> Gain | None:
+    def _draw(self, generation: Generation, token: int, logprobs: tuple[TokenLogprob, ...]) -> Gain | None:
         piece = None if self._words.ends(token) else self._words.piece(token)
         shown, reason = generation.take(token, piece)
         if reason is None and generation.is_full and not self._shift(generation):
             shown, reason = shown + generation.text.close(), "length"
         if reason:
-            return self._end(generation, shown, reason)
+            return self._end(generation, shown, reason, logprobs)
         self._slots.computed(generation.slot, generation.computed)
-        return Gain(generation.job_id, shown) if shown else None
+        return Gain(generation.job_id, shown, None, logprobs) if shown or logprobs else None
 
     def _shift(self, generation: Generation) -> bool:
         """Makes room in a full context by dropping the older half of what need not be kept."""

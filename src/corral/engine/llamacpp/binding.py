@@ -13,20 +13,11 @@ from typing import Any, Final
 import llama_cpp.llama_cpp as api
 
 from corral.core.errors import EngineError, ModelLoadError
+from corral.engine.footprint import KV_BYTES_PER_VALUE
 
 log: Final = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 256
 KV_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
-_BYTES_PER_VALUE: Final = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-}
 _WARN, _ERROR = 3, 4  # GGML_LOG_LEVEL_*
 _CONTINUED: Final = 5  # GGML_LOG_LEVEL_CONT
 _MMAP, _NO_MMAP, _AUTO = 1, 0, -1  # llama_load_mode
@@ -76,12 +67,15 @@ class Vocabulary:
     """Text to token ids and back, as bytes: a token may be a part of a character."""
 
     def __init__(self, model: Any) -> None:
-        self._vocab = api.llama_model_get_vocab(model)
-        self.size: int = api.llama_vocab_n_tokens(self._vocab)
-        self.bos: int = api.llama_vocab_bos(self._vocab)
-        self.adds_bos: bool = api.llama_vocab_get_add_bos(self._vocab)
+        self.pointer = api.llama_model_get_vocab(model)
+        self.size: int = api.llama_vocab_n_tokens(self.pointer)
+        self.bos: int = api.llama_vocab_bos(self.pointer)
+        self.adds_bos: bool = api.llama_vocab_get_add_bos(self.pointer)
+        count = ctypes.c_int32()
+        suppressed = api.llama_vocab_get_suppress_tokens(self.pointer, ctypes.byref(count))
+        self.suppressed: tuple[int, ...] = tuple(suppressed[: count.value]) if count.value else ()
         fim = (api.llama_vocab_fim_pre, api.llama_vocab_fim_suf, api.llama_vocab_fim_mid)
-        self._infill: list[int] = [mark(self._vocab) for mark in fim]  # -1 where there is none
+        self._infill: list[int] = [mark(self.pointer) for mark in fim]  # -1 where there is none
         self._pieces: list[bytes | None] = [None] * self.size
         self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._ends: dict[int, bool] = {}
@@ -109,7 +103,7 @@ class Vocabulary:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         tokens = (api.llama_token * room)()
-        count = api.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, parse_special)
+        count = api.llama_tokenize(self.pointer, data, len(data), tokens, room, add_special, parse_special)
         if count < 0:
             raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
         return list(tokens[:count])
@@ -119,18 +113,24 @@ class Vocabulary:
         known = self._pieces[token]
         if known is not None:
             return known
-        size = api.llama_token_to_piece(self._vocab, token, self._buffer, _PIECE_BYTES, 0, False)
+        size = api.llama_token_to_piece(self.pointer, token, self._buffer, _PIECE_BYTES, 0, False)
         if size < 0:
             self._buffer = ctypes.create_string_buffer(-size)
-            size = api.llama_token_to_piece(self._vocab, token, self._buffer, -size, 0, False)
+            size = api.llama_token_to_piece(self.pointer, token, self._buffer, -size, 0, False)
         piece = self._pieces[token] = self._buffer.raw[:size]
         return piece
+
+    def spelled(self, token: int) -> bytes:
+        """The bytes of a token's text, control tokens by their names."""
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        size = api.llama_token_to_piece(self.pointer, token, buffer, _PIECE_BYTES, 0, True)
+        return buffer.raw[:size] if size >= 0 else self.piece(token)
 
     def ends(self, token: int) -> bool:
         """Does the token end an answer?"""
         known = self._ends.get(token)
         if known is None:
-            known = self._ends[token] = bool(api.llama_vocab_is_eog(self._vocab, token))
+            known = self._ends[token] = bool(api.llama_vocab_is_eog(self.pointer, token))
         return known
 
 
@@ -185,7 +185,7 @@ class Model:
         key = self._number("attention.key_length") or head_size
         value = self._number("attention.value_length") or head_size
         values = self.layers * int(api.llama_model_n_head_kv(self.pointer)) * (key + value)
-        return values * _BYTES_PER_VALUE.get(kv_type, 2.0)
+        return values * KV_BYTES_PER_VALUE[kv_type]
 
     @property
     def pooling(self) -> int | None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import psutil
 
 from corral.core.errors import EngineError, ModelLoadError
+from corral.engine.llamacpp.allowance import Allowance
 from corral.engine.llamacpp.binding import KV_TYPES, Model, NativeLog
 from corral.engine.llamacpp.context import ContextSettings
 from corral.engine.llamacpp.embedder import Piece
@@ -30,6 +31,7 @@ _SHORTEST: Final = 4  # tokens of the shortest texts that fill a step
 _MOST_SEQUENCES: Final = 256  # llama.cpp takes no more
 _STATE_SEQUENCES: Final = 8  # where each of them has a state of a fixed, large size
 _FLOAT_BYTES: Final = 4
+_LEAST_ROOM: Final = 1  # tokens, of the smallest context
 _PROBE: Final = 32  # tokens of a context that is only asked what it is
 _TOPIC: Final = "embeddings"  # in llama.cpp's log
 
@@ -64,12 +66,17 @@ def _made(model: Model, params: Any, log: NativeLog) -> Any:
 class NativeEmbedContext:
     """Reads a text of `room` tokens, or many short ones at once. Meets EmbedContext."""
 
-    def __init__(self, model: Model, settings: ContextSettings, how: Reading, log: NativeLog, *, room: int) -> None:
+    def __init__(
+        self, model: Model, settings: ContextSettings, how: Reading, log: NativeLog, *, room: int, allowance: Allowance
+    ) -> None:
         self.batch, self.cells = sizes(how, room=room, vocabulary_size=model.vocabulary.size)
         self.sequences = min(_STATE_SEQUENCES if model.keeps_state else _MOST_SEQUENCES, self.batch // _SHORTEST)
         self.reads_whole = how.reads_whole
         self._log = log
-        self._claim_memory(model, settings, how)
+        free_bytes = int(psutil.virtual_memory().available)
+        if room > _LEAST_ROOM or model.pooling is None:  # else it is part of what the model was let in with
+            free_bytes = allowance.left_of(free_bytes)
+        self._claim_memory(model, settings, how, free_bytes)
         params = api.llama_context_default_params()
         params.n_ctx = self.cells
         params.n_batch = params.n_ubatch = self.batch
@@ -92,13 +99,12 @@ class NativeEmbedContext:
         self._threads = settings.threads
         self._threads_set = settings.threads.now
 
-    def _claim_memory(self, model: Model, settings: ContextSettings, how: Reading) -> None:
+    def _claim_memory(self, model: Model, settings: ContextSettings, how: Reading, free_bytes: int) -> None:
         """Refuses what would not end well: the system lets a process have memory that is not there, and kills it later."""
         output_bytes = self.batch * model.vocabulary.size * _FLOAT_BYTES
         need_bytes = output_bytes
         if how.keeps:
             need_bytes += output_bytes + int(self.cells * model.kv_bytes_per_token(settings.kv_type))
-        free_bytes = int(psutil.virtual_memory().available)
         if need_bytes > free_bytes:
             raise ModelLoadError(
                 f"not enough memory to make embeddings of {self.batch} tokens at once: that takes {need_bytes >> 20} MiB, "

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final
@@ -16,7 +16,7 @@ from corral.core.errors import (
     EngineLostError,
     ServerStoppingError,
 )
-from corral.core.types import EmbedJob, EngineInfo, Finish, Job, Step, Vectors
+from corral.core.types import EmbedJob, EngineInfo, Finish, Job, Step, TokenLogprob, Vectors
 from corral.engine.llamacpp.embed_stream import EmbedStream
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
@@ -25,12 +25,14 @@ from corral.wire.link import (
     FromWorker,
     Gain,
     JobFailed,
+    Limit,
     Loaded,
     Overflow,
     StepFrame,
     Submit,
     Taken,
     Tokenize,
+    TokenizeFailed,
     Tokens,
 )
 
@@ -43,6 +45,7 @@ class _Stream:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
         self._size = 0
         self._finish: Finish | None = None
         self._error: CorralError | None = None
@@ -60,6 +63,7 @@ class _Stream:
         if gain.text:
             self._text.append(gain.text)
             self._size += len(gain.text)
+        self._logprobs += gain.logprobs
         self._finish = gain.finish
         self._news.set()
         return self._size <= _INBOX_CHARS
@@ -74,10 +78,11 @@ class _Stream:
             await self._news.wait()
             self._news.clear()
             text, self._text, self._size = "".join(self._text), [], 0
+            logprobs, self._logprobs = tuple(self._logprobs), []
             if self._error and not text:
                 raise self._error
             finish = self._finish  # a later one may come while the reader is busy with this step
-            yield Step(text, finish)
+            yield Step(text, finish, logprobs)
             if finish:
                 return
             if self._error:
@@ -90,6 +95,8 @@ class LlamaCppEngine:
     def __init__(self, worker: WorkerProcess, info: EngineInfo) -> None:
         self._worker = worker
         self._info = info
+        self.on_change: Callable[[], None] | None = None
+        self._limit_bytes = 0
         self._is_closing = False
         self._streams: dict[int, _Stream] = {}
         self._embeds: dict[int, EmbedStream] = {}
@@ -150,6 +157,11 @@ class LlamaCppEngine:
         finally:
             del self._calls[number]
 
+    def set_limit(self, limit_bytes: int) -> None:
+        if limit_bytes != self._limit_bytes:
+            self._limit_bytes = limit_bytes
+            self._worker.send(Limit(limit_bytes))
+
     async def aclose(self) -> None:
         self._is_closing = True
         await self._worker.aclose()
@@ -170,11 +182,10 @@ class LlamaCppEngine:
             case JobFailed():
                 kind = BadRequestError if frame.is_asked_wrong else EngineError
                 self._fail(frame.job_id, kind(frame.reason))
-            case Tokens():
-                if (call := self._calls.get(frame.call_id)) and not call.done():
-                    call.set_result(frame.tokens)
+            case Tokens() | TokenizeFailed():
+                self._answer_call(frame)
             case Loaded():
-                self._info = frame.info
+                self._change(frame.info)
 
     def _give(self, gain: Gain) -> None:
         stream = self._streams.get(gain.job_id)
@@ -185,6 +196,20 @@ class LlamaCppEngine:
     def _give_vectors(self, frame: Embedded) -> None:
         if stream := self._embeds.get(frame.job_id):
             stream.take(frame.vectors)
+
+    def _change(self, info: EngineInfo) -> None:
+        self._info = info
+        if self.on_change:
+            self.on_change()
+
+    def _answer_call(self, frame: Tokens | TokenizeFailed) -> None:
+        call = self._calls.get(frame.call_id)
+        if call is None or call.done():
+            return
+        if isinstance(frame, Tokens):
+            call.set_result(frame.tokens)
+        else:
+            call.set_exception(EngineError(frame.reason))
 
     def _mark_taken(self, job_id: int) -> None:
         if stream := self._stream(job_id):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from corral.core.aio import Background
-from corral.core.errors import EngineCrashedError, ModelLoadError
+from corral.core.errors import EngineCrashedError, ModelLoadError, ServerStoppingError
 from corral.core.types import EngineInfo, LoadSpec
 from corral.engine.api import ProgressCallback
 from corral.engine.llamacpp.engine import LlamaCppEngine
@@ -89,9 +89,9 @@ class LlamaCppLauncher:
             await standby.worker.aclose()
 
     async def _ready(self) -> _Standby:
-        """The worker that stands by, or one that is being started. Raises ModelLoadError."""
+        """The worker that stands by, or one that is being started. Raises ModelLoadError; ServerStoppingError once closed."""
         if self._is_closed:
-            raise ModelLoadError("no model is loaded any more: the server ends")
+            raise ServerStoppingError
         if self._standby and self._standby.worker.is_alive:
             return self._standby
         try:

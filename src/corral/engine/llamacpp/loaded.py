@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from corral.core.types import EngineInfo
+from corral.engine.llamacpp.allowance import Allowance
 from corral.engine.llamacpp.batcher import Batcher
 from corral.engine.llamacpp.binding import Model, NativeLog
 from corral.engine.llamacpp.context import Context
@@ -35,6 +36,7 @@ class LoadedModel:
     n_parallel: int
     log: NativeLog
     vram_bytes: Callable[[], int]
+    allowance: Allowance
     owed_s: float = 0.0  # what generations have still to run before the embeddings' next step
 
     def info(self) -> EngineInfo:

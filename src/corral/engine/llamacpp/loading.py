@@ -10,6 +10,8 @@ import psutil
 
 from corral.core.errors import EngineError, ModelLoadError
 from corral.core.types import Job, LoadSpec
+from corral.engine.footprint import COMPUTE_BYTES, GPU_COMPUTE_BYTES, GPU_SHARE, padded_context
+from corral.engine.llamacpp.allowance import Allowance
 from corral.engine.llamacpp.batcher import Batcher
 from corral.engine.llamacpp.binding import KV_TYPES, Model, NativeLog
 from corral.engine.llamacpp.context import Context, ContextSettings
@@ -26,12 +28,9 @@ from corral.engine.llamacpp.threads import ThreadCount
 _TINY_BYTES: Final = 16 << 20
 _FIRST_SEQUENCES: Final = 2  # room for one conversation and the next, to be quick; it grows when more is wanted
 _FIRST_CELLS: Final = 1024
-_CELLS_STEP: Final = 256  # llama.cpp pads a context to a multiple of this
 _KV_SHARE: Final = 0.5  # of the free memory may go to KV cells
-_GPU_SHARE: Final = 0.9  # of a GPU's free memory may go to weights and KV cells
 _NAME_BEFORE: Final = re.compile(r"^(?:\w+: |error loading model: )+")
 _MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS
-_COMPUTE_BYTES: Final = 256 << 20
 
 
 def load(spec: LoadSpec, log: NativeLog, on_progress: Callable[[float], None]) -> LoadedModel:
@@ -59,15 +58,16 @@ def load(spec: LoadSpec, log: NativeLog, on_progress: Callable[[float], None]) -
 def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int) -> LoadedModel:
     if spec.kv_cache_type not in KV_TYPES:
         raise ModelLoadError(f"unknown KV cache type {spec.kv_cache_type!r}; use one of {', '.join(KV_TYPES)}")
-    n_ctx = -(-spec.n_ctx // _CELLS_STEP) * _CELLS_STEP
+    n_ctx = padded_context(spec.n_ctx)
     settings = ContextSettings(
         num_batch=max(1, min(spec.num_batch, n_ctx)),
         threads=_threads(spec.num_thread, model.size_bytes),
         flash_attention=spec.flash_attention,
         kv_type=spec.kv_cache_type,
     )
-    generator = _generator(model, spec, settings, log, n_ctx)
-    embedder = _embedder(model, settings, log, n_ctx)
+    allowance = Allowance(spec.limit_bytes, taken_bytes=lambda: max(log.buffer_bytes(), model.size_bytes))
+    generator = _generator(model, spec, settings, log, n_ctx, allowance)
+    embedder = _embedder(model, settings, log, n_ctx, allowance)
     if generator is None:
         try:
             embedder.grow(1)
@@ -81,10 +81,13 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
         n_parallel=generator.most if generator else spec.n_parallel,
         log=log,
         vram_bytes=lambda: max(0, vram_before - _vram_free(devices())),
+        allowance=allowance,
     )
 
 
-def _generator(model: Model, spec: LoadSpec, settings: ContextSettings, log: NativeLog, n_ctx: int) -> Generator | None:
+def _generator(
+    model: Model, spec: LoadSpec, settings: ContextSettings, log: NativeLog, n_ctx: int, allowance: Allowance
+) -> Generator | None:
     """None for a model that makes embeddings, by its own word or because it keeps no sequences."""
     if model.pooling is not None:
         return None
@@ -93,11 +96,23 @@ def _generator(model: Model, spec: LoadSpec, settings: ContextSettings, log: Nat
         return Context(model, settings, sequences=sequences, cells=cells)
 
     def make_sampler(job: Job) -> Sampler:
-        return Sampler(job.sampling, vocabulary_size=model.vocabulary.size, num_ctx=job.num_ctx)
+        return Sampler(job.sampling, vocabulary=model.vocabulary, num_ctx=job.num_ctx)
 
-    most = _most_sequences(spec.n_parallel, int(model.kv_bytes_per_token(spec.kv_cache_type) * n_ctx))
+    cell_bytes = model.kv_bytes_per_token(spec.kv_cache_type)
+
+    def allows(cells_now: int, cells_then: int) -> bool:
+        return int((cells_then - cells_now) * cell_bytes) <= allowance.left_of(_kv_memory_free(spec))
+
+    most = _most_sequences(spec, int(cell_bytes * n_ctx), model.size_bytes)
     try:
-        memory = KvMemory(make_context, sequences=_FIRST_SEQUENCES, cells=_FIRST_CELLS, most_sequences=most, most_cells=n_ctx)
+        memory = KvMemory(
+            make_context,
+            sequences=_FIRST_SEQUENCES,
+            cells=_FIRST_CELLS,
+            most_sequences=most,
+            most_cells=n_ctx,
+            allows=allows,
+        )
     except ModelLoadError:
         if reading(model, log).keeps:
             raise
@@ -107,14 +122,16 @@ def _generator(model: Model, spec: LoadSpec, settings: ContextSettings, log: Nat
     return Generator(slots, batcher, most)
 
 
-def _embedder(model: Model, settings: ContextSettings, log: NativeLog, n_ctx: int) -> Embedder[NativeEmbedContext]:
+def _embedder(
+    model: Model, settings: ContextSettings, log: NativeLog, n_ctx: int, allowance: Allowance
+) -> Embedder[NativeEmbedContext]:
     """A model with learned positions has none beyond those that it was trained with: that is the most of a text."""
     how: Reading | None = None
 
     def make_context(room: int) -> NativeEmbedContext:
         nonlocal how
         how = how or reading(model, log)
-        return NativeEmbedContext(model, settings, how, log, room=room)
+        return NativeEmbedContext(model, settings, how, log, room=room, allowance=allowance)
 
     return Embedder(model.vocabulary, make_context, most=min(n_ctx, model.n_ctx_train or n_ctx))
 
@@ -138,10 +155,18 @@ def _vram_free(found: list[Device]) -> int:
     return sum(device.free_bytes for device in found if device.is_gpu)
 
 
-def _most_sequences(wanted: int, sequence_bytes: int) -> int:
+def _kv_memory_free(spec: LoadSpec) -> int:
+    """Of the memory where the cells are."""
     found = devices()
-    free = _vram_free(found) if any(device.is_gpu for device in found) else int(psutil.virtual_memory().available)
-    return max(1, min(wanted, int(free * _KV_SHARE) // max(1, sequence_bytes)))
+    is_on_gpu = spec.num_gpu != 0 and any(device.is_gpu for device in found)
+    return _vram_free(found) if is_on_gpu else int(psutil.virtual_memory().available)
+
+
+def _most_sequences(spec: LoadSpec, sequence_bytes: int, weights_bytes: int) -> int:
+    most_bytes = int(_kv_memory_free(spec) * _KV_SHARE)
+    if spec.limit_bytes:
+        most_bytes = min(most_bytes, spec.limit_bytes - weights_bytes - COMPUTE_BYTES)
+    return max(1, min(spec.n_parallel, most_bytes // max(1, sequence_bytes)))
 
 
 def _gpu_layers(spec: LoadSpec, file_bytes: int) -> int:
@@ -149,7 +174,7 @@ def _gpu_layers(spec: LoadSpec, file_bytes: int) -> int:
     free = _vram_free(devices())
     if spec.num_gpu >= 0 or not free:
         return max(spec.num_gpu, 0)
-    share = (free * _GPU_SHARE - _COMPUTE_BYTES) / max(1, file_bytes)
+    share = (free * GPU_SHARE - GPU_COMPUTE_BYTES) / max(1, file_bytes)
     if share >= 1:
         return -1
     return max(0, int(share * Model.count_layers(spec.model_path)))

@@ -3,6 +3,7 @@
 llama.cpp's context has a fixed size and takes all of its memory at once, so a small one is made first, and a larger one in its
 place when more is needed; what the old one held is carried over as saved states. A sequence whose state cannot be carried
 over is lost, and computed again by whoever needs it.
+Memory that is not there must not be asked for: the system gives it all the same, and kills the process when it is used.
 """
 
 import logging
@@ -40,7 +41,8 @@ C = TypeVar("C", bound=KvContext)
 class KvMemory(Generic[C]):
     """Owns the context, which `make` makes for so many sequences of so many cells each.
 
-    `most_sequences` and `most_cells` are what it may grow to.
+    `most_sequences` and `most_cells` are what it may grow to. `allows` says whether there is memory, at that moment, to have so
+    many cells in all (its second argument) in the place of so many (its first).
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class KvMemory(Generic[C]):
         cells: int,
         most_sequences: int,
         most_cells: int,
+        allows: Callable[[int, int], bool] = lambda _now, _then: True,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
         self._most_sequences = most_sequences
         self._most_cells = most_cells
+        self._allows = allows
         self._now_s = now_s
         self._refused = (0, 0.0)  # cells in all that there was no memory for, and until when they are not asked for again
         self.context = make(min(sequences, most_sequences), min(cells, most_cells))
@@ -68,20 +72,39 @@ class KvMemory(Generic[C]):
         is, and growing so far is not tried again for some time. Raises MemoryLostError where even that is not to be had.
         """
         old_sequences, old_cells = self.context.sequences, self.context.cells
-        new_sequences = min(_grown(old_sequences, sequences, 2), max(self._most_sequences, old_sequences))
-        new_cells = min(_grown(old_cells, -(-cells // _STEP) * _STEP, 1.5), max(self._most_cells, old_cells))
-        total = new_sequences * new_cells
-        if total == old_sequences * old_cells or self._is_refused(total):
+        size = self._larger(sequences, cells)
+        if size is None:
             return set()
+        new_sequences, new_cells = size
         states = {sequence: state for sequence in held if (state := self._saved(sequence)) is not None}
+        if not self._allows(old_sequences * old_cells, new_sequences * new_cells):  # what is saved takes memory too
+            self._refuse(new_sequences, new_cells)
+            return set()
         self.context.close()
         try:
             self.context = self._make(new_sequences, new_cells)
         except ModelLoadError:
-            log.warning("no memory for %d sequences of %d tokens; it stays as it is", new_sequences, new_cells)
-            self._refused = (total, self._now_s() + _RETRY_S)
+            self._refuse(new_sequences, new_cells)
             self.context = self._again(old_sequences, old_cells)
         return {sequence for sequence in held if sequence not in states} | self._lost(states)
+
+    def _larger(self, sequences: int, cells: int) -> tuple[int, int] | None:
+        """What it may grow to: by a good deal, or else by no more than is wanted. None where it stays as it is."""
+        old_sequences, old_cells = self.context.sequences, self.context.cells
+        padded = -(-cells // _STEP) * _STEP
+        for more_sequences, more_cells in ((2.0, 1.5), (1.0, 1.0)):
+            new_sequences = min(_grown(old_sequences, sequences, more_sequences), max(self._most_sequences, old_sequences))
+            new_cells = min(_grown(old_cells, padded, more_cells), max(self._most_cells, old_cells))
+            old, new = old_sequences * old_cells, new_sequences * new_cells
+            if new == old or self._is_refused(new):
+                return None
+            if self._allows(old, new):
+                return new_sequences, new_cells
+        return None
+
+    def _refuse(self, sequences: int, cells: int) -> None:
+        log.warning("no memory for %d sequences of %d tokens; it stays as it is", sequences, cells)
+        self._refused = (sequences * cells, self._now_s() + _RETRY_S)
 
     def _again(self, sequences: int, cells: int) -> C:
         try:

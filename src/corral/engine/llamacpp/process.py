@@ -21,9 +21,10 @@ _KEPT_LINES: Final = 20
 _LONGEST_LINE: Final = 4096  # bytes; what is longer comes in pieces
 _READ_BYTES: Final = 1 << 16
 _END_S: Final = 2.0
-# llama.cpp's threads meet at a barrier hundreds of times a token. libgomp lets them spin there for many milliseconds, which stalls
-# everything when other programs want the cores too; with very few turns they sleep and wake all the time, 7 % of a quiet machine's
-# speed. So many are a fraction of a millisecond; where cores are taken, threads.py does the rest. The user's own setting wins.
+# llama.cpp's threads meet at a barrier hundreds of times a token. libgomp lets them spin there for many milliseconds, which
+# stalls everything when other programs want the cores too; with very few turns they sleep and wake all the time, 7 % of a quiet
+# machine's speed. So many are a fraction of a millisecond; where cores are taken, threads.py does the rest. The user's own
+# setting wins.
 _THREADING: Final = {"GOMP_SPINCOUNT": "5000"}
 
 

@@ -12,9 +12,10 @@ from typing import Final
 import llama_cpp.llama_cpp as api
 import msgspec
 
-from corral.core.errors import ModelLoadError
+from corral.core.errors import EngineError, ModelLoadError
 from corral.engine.llamacpp.binding import NativeLog
 from corral.engine.llamacpp.devices import devices
+from corral.engine.llamacpp.embedder import Words
 from corral.engine.llamacpp.loaded import LoadedModel
 from corral.engine.llamacpp.loading import load
 from corral.wire.link import (
@@ -23,12 +24,14 @@ from corral.wire.link import (
     Frame,
     FrameSplitter,
     Hello,
+    Limit,
     Load,
     Loaded,
     LoadFailed,
     Progress,
     Submit,
     Tokenize,
+    TokenizeFailed,
     Tokens,
     ToWorker,
     encode,
@@ -99,8 +102,9 @@ class Worker:
                 if reply := self._loaded.take(frame):
                     self._link.send(reply)
             case Tokenize():
-                tokens = self._loaded.model.vocabulary.tokenize(frame.text, add_special=frame.add_special)
-                self._link.send(Tokens(frame.call_id, tokens))
+                self._link.send(tokenized(self._loaded.model.vocabulary, frame))
+            case Limit():
+                self._loaded.allowance.limit_bytes = frame.limit_bytes
 
     def _load(self, frame: Load) -> None:
         told = -1.0
@@ -117,6 +121,14 @@ class Worker:
             self._link.send(LoadFailed(str(error)))
         else:
             self._link.send(Loaded(self._loaded.info()))
+
+
+def tokenized(vocabulary: Words, frame: Tokenize) -> Frame:
+    """The answer, also where llama.cpp refuses the text: that is no reason for all the other answers to end."""
+    try:
+        return Tokens(frame.call_id, vocabulary.tokenize(frame.text, add_special=frame.add_special))
+    except EngineError as error:
+        return TokenizeFailed(frame.call_id, str(error))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.template.cache import SourceCache
-from corral.template.chat import Conversation
+from corral.template.conversation import Conversation
 from corral.template.gotmpl import analysis, values
 from corral.template.gotmpl.compile import CompiledTree
 from corral.template.gotmpl.functions import FUNCTIONS
@@ -46,7 +46,7 @@ class GoTemplate:
             self._last = _Program(source, analysis.cut_at_response(tree))
         self._whole = _Program(source, tree)
 
-    def render(self, conversation: Conversation, *, quick: bool = False) -> str:
+    def render(self, conversation: Conversation, *, quick: bool = False, processes: object = None) -> str:
         run = Run(steps=_QUICK_STEPS, chars=_QUICK_MADE_CHARS) if quick else Run(steps=_MAX_STEPS, chars=_MAX_MADE_CHARS)
         system, messages = values.collated(conversation.messages)
         base = _NOTHING | _think(conversation)

@@ -1,10 +1,10 @@
 """The rendering processes as the server holds them: started on need, given one job at a time, killed when they hang.
 
-Blocking: a caller waits in a thread for at most MAX_WAIT_S. A process that dies takes nothing with it but its own job; the
-next job gets another one. They end when the server does, by the end of their input.
+Blocking: a caller waits in a thread, for at most MAX_WAIT_S until a process is free and as long for its rendering. A process
+that dies without its job's doing costs nothing but a second try in another one. They end with the pool that holds them, and
+when the server is killed by the end of their input.
 """
 
-import atexit
 import contextlib
 import os
 import select
@@ -13,16 +13,17 @@ import subprocess
 import sys
 import time
 from threading import Condition
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import msgspec
 
-from corral.core.errors import BadRequestError, CorralError
+from corral.core.errors import BadRequestError, CorralError, QueueFullError, ServerStoppingError
 from corral.template.jinja.job import HEAD_BYTES, MAX_REPLY_BYTES, Job, Reply, decode_reply, packed
 
 MAX_PROCESSES: Final = 4
 MAX_CPU_S: Final = 5.0  # of processor time for one job
-MAX_WAIT_S: Final = 30.0  # for a start, or for a job on a machine that has no processor to spare for it
+MAX_WAIT_S: Final = 30.0  # for a free process; for a start; for a job on a machine that has no processor to spare for it
 _END_S: Final = 1.0
 _READ_BYTES: Final = 1 << 18
 _WRITE_BYTES: Final = 1 << 20
@@ -43,6 +44,14 @@ class _ProcessGoneError(Exception):
         super().__init__(f"it took more than {MAX_WAIT_S:.0f} s" if is_late else f"it ended with {status}")
         self.status = status
         self.is_late = is_late
+
+    def blamed(self) -> BadRequestError | None:
+        """What the template did to it: it can use up its time, and with luck it can crash Python. None: it was not that."""
+        if self.is_late or self.status == -signal.SIGPROF:
+            return BadRequestError("chat template: rendering it takes too long; it may loop without end")
+        if self.status in _CRASHES:
+            return BadRequestError(f"chat template: rendering it crashed ({signal.Signals(-self.status).name})")
+        return None
 
 
 class RenderingProcess:
@@ -69,6 +78,9 @@ class RenderingProcess:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    def is_alive(self) -> bool:
+        return self._child.poll() is None
 
     def render(self, job: Job) -> Reply:
         """Raises _ProcessGoneError, and then there is no process any more."""
@@ -148,44 +160,51 @@ def _received(fd: int) -> bytes:
 
 
 class RenderingProcesses:
-    """At most MAX_PROCESSES of them, started when a job comes and none is free. Safe to use from several threads."""
+    """At most MAX_PROCESSES of them, started when a job comes and none is free. Safe to use from several threads.
 
-    def __init__(self, *, max_processes: int = MAX_PROCESSES, max_cpu_s: float = MAX_CPU_S) -> None:
+    Whoever makes it closes it.
+    """
+
+    def __init__(
+        self, *, max_processes: int = MAX_PROCESSES, max_cpu_s: float = MAX_CPU_S, max_wait_s: float = MAX_WAIT_S
+    ) -> None:
+        """`max_wait_s`: for a process to be free."""
         self._max_processes = max_processes
         self._max_cpu_s = max_cpu_s
+        self._max_wait_s = max_wait_s
         self._free: list[RenderingProcess] = []
         self._busy: set[RenderingProcess] = set()
         self._count = 0
+        self._is_closed = False
         self._changed = Condition()
 
     def render(self, job: Job) -> str:
-        """The text. Raises BadRequestError for what the template says or does, RenderingFailedError for our own failure."""
-        process = self._taken()
-        is_alive = False
+        """The text. Raises BadRequestError for what the template says or does, RenderingFailedError for our own failure.
+
+        QueueFullError where no process is free for long, ServerStoppingError once the pool is closed.
+        """
         try:
-            reply = process.render(job)
-            is_alive = reply.kind != "memory"
-        except _ProcessGoneError as gone:
-            raise _explained(gone) from None
-        finally:
-            self._give_back(process, is_alive=is_alive)
+            reply = self._reply(job)
+        except _ProcessGoneError:  # whatever ended it, an operator or a lack of memory: nothing is lost by another try
+            try:
+                reply = self._reply(job)
+            except _ProcessGoneError as gone:
+                raise RenderingFailedError(f"the process that rendered the template is gone: {gone}; try again") from None
         if reply.kind == "refused":
             raise BadRequestError(f"chat template: {reply.error}")
         if reply.kind == "memory":
             raise BadRequestError("chat template: rendering it needs too much memory")
         return reply.text
 
-    def stop(self) -> None:
-        """Ends the renderings that are under way, with an error to whoever waits for them."""
-        with self._changed:
-            for process in self._busy:
-                process.signal_end()
-
     def close(self) -> None:
-        """Ends the processes that are free."""
+        """Ends them all, in the middle of a job or not, with an error to whoever waits. Safe to call twice."""
         with self._changed:
+            self._is_closed = True
             free, self._free = self._free, []
             self._count -= len(free)
+            for process in self._busy:
+                process.signal_end()  # its caller's thread sees to the rest
+            self._changed.notify_all()
         for process in free:
             process.kill()
 
@@ -194,49 +213,78 @@ class RenderingProcesses:
         with self._changed:
             return [process.pid for process in self._free]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.close()
+
+    def _reply(self, job: Job) -> Reply:
+        """Raises _ProcessGoneError where the process went away by no doing of the template's."""
+        process = self._taken()
+        is_fit = False
+        try:
+            reply = process.render(job)
+            is_fit = reply.kind != "memory"
+        except _ProcessGoneError as gone:
+            if self._is_closed:
+                raise ServerStoppingError from None
+            if blamed := gone.blamed():
+                raise blamed from None
+            raise
+        finally:
+            self._give_back(process, is_fit=is_fit)
+        return reply
+
     def _taken(self) -> RenderingProcess:
-        with self._changed:
-            while not self._free and self._count >= self._max_processes:
-                self._changed.wait()
-            if self._free:
-                process = self._free.pop()
-                self._busy.add(process)
-                return process
-            self._count += 1
+        """A process for one job, one that waits for it or a new one."""
+        process = self._waiting_one()
+        if process:
+            return process
         try:
             process = RenderingProcess(self._max_cpu_s)
         except (OSError, _ProcessGoneError) as exc:
             self._forget()
             raise RenderingFailedError(f"no process for rendering templates could be started: {exc}") from exc
         with self._changed:
-            self._busy.add(process)
-        return process
+            if not self._is_closed:
+                self._busy.add(process)
+                return process
+        process.kill()
+        self._forget()
+        raise ServerStoppingError
 
-    def _give_back(self, process: RenderingProcess, *, is_alive: bool) -> None:
+    def _waiting_one(self) -> RenderingProcess | None:
+        """One that waits for a job, as soon as there is one; None where another may be started, which counts from now on."""
+        end_s = time.monotonic() + self._max_wait_s
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    raise ServerStoppingError
+                while self._free:
+                    process = self._free.pop()
+                    if process.is_alive():
+                        self._busy.add(process)
+                        return process
+                    process.kill()
+                    self._count -= 1
+                if self._count < self._max_processes:
+                    self._count += 1
+                    return None
+                if not self._changed.wait(end_s - time.monotonic()):
+                    raise QueueFullError
+
+    def _give_back(self, process: RenderingProcess, *, is_fit: bool) -> None:
         with self._changed:
             self._busy.discard(process)
-        if not is_alive:
-            process.kill()
-            self._forget()
-            return
-        with self._changed:
-            self._free.append(process)
-            self._changed.notify()
+            if is_fit and not self._is_closed:
+                self._free.append(process)
+                self._changed.notify()
+                return
+        process.kill()
+        self._forget()
 
     def _forget(self) -> None:
         with self._changed:
             self._count -= 1
             self._changed.notify()
-
-
-def _explained(gone: _ProcessGoneError) -> CorralError:
-    """What ended the process: a template can use up its time, and with luck it can crash Python."""
-    if gone.is_late or gone.status == -signal.SIGPROF:
-        return BadRequestError("chat template: rendering it takes too long; it may loop without end")
-    if gone.status in _CRASHES:
-        return BadRequestError(f"chat template: rendering it crashed ({signal.Signals(-gone.status).name})")
-    return RenderingFailedError(f"the process that rendered the template is gone: {gone}; try again")
-
-
-PROCESSES: Final = RenderingProcesses()
-atexit.register(PROCESSES.close)

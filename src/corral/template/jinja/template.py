@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.template.cache import SourceCache
-from corral.template.chat import Conversation
+from corral.template.conversation import Conversation
 from corral.template.jinja.job import Job
 from corral.template.jinja.names import names
-from corral.template.jinja.process import PROCESSES, RenderingProcesses
+from corral.template.jinja.process import RenderingProcesses
 
 MAX_CHARS: Final = 256 << 10
 _TOOL_NAMES: Final = frozenset({"tools", "functions"})
@@ -30,13 +30,10 @@ class JinjaTemplate:
     kind: Literal["jinja"] = "jinja"
     has_suffix = False  # none asks for what goes between
 
-    def __init__(
-        self, source: str, *, bos_token: str = "", eos_token: str = "", processes: RenderingProcesses = PROCESSES
-    ) -> None:
+    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
         self.source = source
         self._traits = _traits.get(source)
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        self._processes = processes
 
     @property
     def has_tools(self) -> bool:
@@ -46,15 +43,22 @@ class JinjaTemplate:
     def has_thinking(self) -> bool:
         return self._traits.has_thinking
 
-    def render(self, conversation: Conversation, *, quick: bool = False) -> str:
+    def render(self, conversation: Conversation, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
         """Waits for another process, so it is for a thread. There is no quick way."""
+        job = self._job(conversation)
+        if processes:
+            return processes.render(job)
+        with RenderingProcesses(max_processes=1) as own:
+            return own.render(job)
+
+    def _job(self, conversation: Conversation) -> Job:
         tools = [dict(tool) for tool in conversation.tools]
         names_given = {**self._tokens, **_think(conversation.think)}
         if self._traits.asks_for_functions:  # Firefunction's way to ask for tools
             date = datetime.now().astimezone().strftime("%B %d %Y %H:%M:%S GMT")
             names_given |= {"functions": json.dumps(tools, ensure_ascii=False, indent=4), "datetime": date}
         messages = [message_for_jinja(message) for message in conversation.messages]
-        return self._processes.render(Job(source=self.source, messages=messages, tools=tools, names=names_given))
+        return Job(source=self.source, messages=messages, tools=tools, names=names_given)
 
 
 def compile_jinja(source: str, *, bos_token: str = "", eos_token: str = "") -> JinjaTemplate:

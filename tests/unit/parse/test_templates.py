@@ -1,0 +1,154 @@
+"""Every template of current models: what its model says is read back, however it is cut."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from corral.core.types import Message
+from corral.parse import AnswerFormat, MessageFormat, PlainFormat, Render, learn
+from corral.template import compile_jinja
+from tests.support.answers import (
+    CASES,
+    CONTENT,
+    QUESTION,
+    THOUGHT,
+    TOOLS,
+    Said,
+    calling,
+    calls_of,
+    content_of,
+    cuts,
+    parsed,
+    render_of,
+    said_by_template,
+    thought_of,
+    written,
+)
+from tests.support.shared import shared_files
+
+TEMPLATES = shared_files("testdata/jinja")
+SINGLE = CASES["single"]
+CUTS = ("whole", "random", "characters")
+
+
+@lru_cache
+def learned(path: Path) -> tuple[Render, AnswerFormat]:
+    source = path.read_text()
+    render = render_of(compile_jinja(source, bos_token="<s>", eos_token="</s>"))
+    return render, learn(render, source)
+
+
+def thinking_prompts(path: Path) -> dict[str, str]:
+    """The prompts for a thought: as it is by default, asked for, and not wanted."""
+    render, _ = learned(path)
+    return {str(think): render((QUESTION,), TOOLS, think=think) for think in (None, True, False)}
+
+
+def is_open(form: PlainFormat, prompt: str) -> bool:
+    return form.thought is not None and prompt.rstrip().endswith(form.thought.open.strip())
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_calls_come_out_as_they_went_in(path: Path, case: str, cut: str) -> None:
+    render, form = learned(path)
+    said = said_by_template(render, calling(CASES[case]))
+    if said is None and isinstance(form, MessageFormat):
+        pytest.skip("this template renders a single call, and messages are not for writing by a format alone")
+    said = said or Said("", written(form.calls, CASES[case]))  # it shows no such call: the family's known format
+    events = parsed(form, said, cuts(said.text)[cut])
+    assert calls_of(events) == list(CASES[case])
+    assert [list(arguments) for _, arguments in calls_of(events)] == [sorted(arguments) for _, arguments in CASES[case]]
+    assert content_of(events) == ""
+    assert thought_of(events) == ""
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_learned_format_writes_what_it_reads(path: Path, case: str) -> None:
+    _, form = learned(path)
+    if isinstance(form, MessageFormat):
+        pytest.skip("a header is part of a call there")
+    said = Said("", written(form.calls, CASES[case]))
+    events = parsed(form, said, [said.text])
+    assert calls_of(events) == list(CASES[case])
+    assert content_of(events) == ""
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_call_after_content_leaves_the_content(path: Path) -> None:
+    _, form = learned(path)
+    if isinstance(form, MessageFormat) or form.calls.is_bare:
+        pytest.skip("content and call are not one text there")
+    said = Said("", CONTENT + written(form.calls, SINGLE))
+    for chunks in cuts(said.text).values():
+        events = parsed(form, said, chunks)
+        assert calls_of(events) == list(SINGLE)
+        assert content_of(events).rstrip() == CONTENT
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("think", ["None", "True", "False"])
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_thought_and_answer_come_apart(path: Path, think: str, cut: str) -> None:
+    _, form = learned(path)
+    if form.thought is None:
+        pytest.skip("its model does not think")
+    if isinstance(form, MessageFormat):
+        pytest.skip("in test_messages")
+    prompt = thinking_prompts(path)[think]
+    opening = "" if is_open(form, prompt) else form.thought.open
+    answer = form.around_content.open + CONTENT + form.around_content.close
+    said = Said(prompt, opening + THOUGHT + form.thought.close + answer + written(form.calls, SINGLE))
+    events = parsed(form, said, cuts(said.text)[cut])
+    assert thought_of(events).rstrip("\n") == THOUGHT
+    assert content_of(events).rstrip() == CONTENT
+    assert calls_of(events) == ([] if form.calls.is_bare else list(SINGLE))
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_thought_that_the_template_renders_comes_apart(path: Path) -> None:
+    render, form = learned(path)
+    turn = Message(role="assistant", content=CONTENT, thinking=THOUGHT)
+    said = said_by_template(render, turn)
+    if said is None or THOUGHT not in said.text:
+        pytest.skip("the template renders no thought of the last turn")
+    if form.thought and form.thought.open.strip() not in said.text:  # it stands in the prompt
+        said = Said(thinking_prompts(path)["True"], said.text)
+    for chunks in cuts(said.text).values():
+        events = parsed(form, said, chunks)
+        assert thought_of(events).rstrip("\n") == THOUGHT
+        assert content_of(events).rstrip("\n") == CONTENT
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_call_in_a_thought_that_never_ended_counts(path: Path) -> None:
+    _, form = learned(path)
+    if isinstance(form, MessageFormat) or form.thought is None:
+        pytest.skip("no such thought")
+    prompts = [prompt for prompt in thinking_prompts(path).values() if is_open(form, prompt)]
+    if not prompts:
+        pytest.skip("its prompt opens no thought")
+    for text in ("", THOUGHT + "\n"):
+        said = Said(prompts[0], text + written(form.calls, CASES["parallel"]))
+        for chunks in cuts(said.text).values():
+            events = parsed(form, said, chunks)
+            assert calls_of(events) == list(CASES["parallel"])
+            assert thought_of(events).rstrip() == text.rstrip()
+            assert content_of(events) == ""
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_plain_answer_is_content_alone(path: Path) -> None:
+    _, form = learned(path)
+    prompt = thinking_prompts(path)["False"]
+    if not isinstance(form, MessageFormat) and is_open(form, prompt):
+        pytest.skip("its model always thinks")
+    said = Said(prompt, CONTENT)
+    for tools in ((), TOOLS):
+        for chunks in cuts(said.text).values():
+            events = parsed(form, said, chunks, tools)
+            assert content_of(events) == CONTENT
+            assert len(events) == 1
