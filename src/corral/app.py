@@ -80,9 +80,13 @@ class Corral:
 
     async def _warm_up(self) -> None:
         """Clears what a killed server left, makes the first load fast, and says what models will run on."""
-        await self._threads.run(self.store.sweep, noprune=self.settings.noprune)
+        await self._threads.run(self._sweep)
         for device in await self.launcher.devices():
             log.info("device", extra={"device": device})
+
+    def _sweep(self) -> None:
+        if not why_read_only(self.settings.models):  # a missing folder counts as one that cannot be written: nothing is in it
+            self.store.sweep(noprune=self.settings.noprune)
 
     async def aclose(self) -> None:
         """Ends every answer and every engine, in the order of these lines from the last one up. Safe to call twice.
@@ -127,15 +131,30 @@ def listen(address: Address) -> socket.socket:
 
 
 def check_store(folder: Path) -> None:
-    """Raises SettingsError where models could not be written there."""
+    """Makes the folder where it is missing. Raises SettingsError where that is not possible, or models could not be read there.
+
+    One that can only be read is served as it is, with a warning: what writes to it is refused when it comes.
+    """
+    way_out = "CORRAL_MODELS sets another folder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
     except OSError as exc:
-        raise SettingsError(
-            f"cannot write to the model store {folder}: {exc.strerror or exc}; CORRAL_MODELS sets another folder"
-        ) from exc
+        raise SettingsError(f"cannot write to the model store {folder}: {exc.strerror or exc}; {way_out}") from exc
+    try:
+        next(folder.iterdir(), None)
+    except OSError as exc:
+        raise SettingsError(f"cannot read the model store {folder}: {exc.strerror or exc}; {way_out}") from exc
+    if reason := why_read_only(folder):
+        log.warning("the model store %s is served read-only: %s; %s", folder, reason, way_out)
+
+
+def why_read_only(folder: Path) -> str:
+    """What keeps files from being written there; empty where nothing does."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as exc:
+        return exc.strerror or str(exc)
 
 
 def _listener(address: Address) -> socket.socket:
@@ -155,7 +174,7 @@ def _listener(address: Address) -> socket.socket:
 
 
 def serve(settings: Settings) -> None:
-    """Runs the server until a signal ends it. Raises SettingsError where it cannot listen, or write models."""
+    """Runs the server until a signal ends it. Raises SettingsError where it cannot listen, or has no model store."""
     logs.configure(debug=settings.debug)
     check_store(settings.models)
     with listen(settings.address) as listener:

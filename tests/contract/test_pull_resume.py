@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from corral.registry import Disk
 from tests.support.fake_registry import FakeRegistry, cut_after, digest_of, stall_after
 from tests.support.pulls import QUICK, Gate, Puller, held
 
@@ -87,6 +88,26 @@ async def test_a_client_that_leaves_keeps_what_has_come(registry: FakeRegistry, 
     assert puller.blob(WEIGHTS) == WEIGHTS
     assert puller.is_clean()
     await puller.service.aclose()
+
+
+async def test_a_kill_costs_no_more_than_was_written_since_the_last_checkpoints(registry: FakeRegistry, tmp_path: Path) -> None:
+    """However fast the link is: what is noted follows what is shown, without a clock."""
+    written, behind = 0, [0]
+
+    def write_at(fd: int, data: bytes, offset: int) -> None:
+        nonlocal written
+        os.pwrite(fd, data, offset)
+        if os.fstat(fd).st_size != len(WEIGHTS):  # the configuration
+            return
+        written += len(data)
+        behind.append(written - sum(note["Completed"] for note in notes(killed)))
+
+    limits = replace(ONE_AT_A_TIME, checkpoint_s=3600.0, checkpoint_bytes=10_000)
+    killed = Puller(tmp_path / "models", limits=limits, disk=Disk(write_at=write_at))
+    assert (await killed.pull(registry.name()))[-1].status == "success"
+    assert max(behind) <= 2 * limits.checkpoint_bytes + limits.chunk_bytes
+    assert killed.blob(WEIGHTS) == WEIGHTS
+    await killed.service.aclose()
 
 
 async def test_a_failed_pull_keeps_what_has_come(registry: FakeRegistry, puller: Puller) -> None:

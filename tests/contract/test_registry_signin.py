@@ -195,6 +195,23 @@ async def test_a_realm_without_encryption_needs_insecure(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("realm", "said"),
+    [
+        pytest.param("http://[", "which is no URL", id="no-url"),
+        pytest.param("http://a:99999/token", "which is no URL", id="no-port"),
+        pytest.param("file:///etc/passwd", 'unsupported protocol scheme "file"', id="file"),
+        pytest.param("/token", 'unsupported protocol scheme ""', id="path"),
+        pytest.param("http:///token", "names no host", id="no-host"),
+    ],
+)
+async def test_a_realm_that_leads_nowhere_is_refused(registry: FakeRegistry, puller: Puller, realm: str, said: str) -> None:
+    registry.token_at = realm
+    with pytest.raises(RegistryError, match="asks to sign in at") as caught:
+        await puller.pull(registry.name())
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "is_own"),
     [
         ("https://r.example/v2/", True),

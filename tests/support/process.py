@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,9 +70,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Path, *, exit_code: int = 0, **more: str) -> Iterator[Server]:
+def serving(home: Path, *, exit_code: int = 0, command: Sequence[str] = (*CORRAL, "serve"), **more: str) -> Iterator[Server]:
     """A server on a free port, ready; ended with Ctrl-C if it has not ended yet, and its exit code checked."""
-    command = [*CORRAL, "serve"]
     address = f"127.0.0.1:{free_port()}"
     env = environment(home, **{"CORRAL_HOST": address, "CORRAL_MODELS": str(home / "models"), **more})
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)

@@ -1,10 +1,13 @@
 """What is composed: the socket that a server listens on, and the end of all parts."""
 
 import asyncio
+import errno
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -52,6 +55,31 @@ def test_a_store_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> 
     (tmp_path / "file").write_text("x")
     with pytest.raises(SettingsError, match=r"cannot write to the model store .*file: File exists; CORRAL_MODELS"):
         check_store(tmp_path / "file")
+
+
+def test_a_store_that_can_only_be_read_is_served_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(**_where: object) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", refuse)
+        check_store(tmp_path)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            f"the model store {tmp_path} is served read-only: Read-only file system; CORRAL_MODELS sets another folder",
+        )
+    ]
+
+
+def test_a_store_that_cannot_be_read_is_said_at_the_start(tmp_path: Path) -> None:
+    def refuse(_folder: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        with pytest.raises(SettingsError, match=r"cannot read the model store .*: Permission denied; CORRAL_MODELS"):
+            check_store(tmp_path)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, Union, get_args, get_
 
 import msgspec
 
+from corral.api.amount import check_amount
 from corral.core.errors import BadRequestError
 from corral.wire.ollama import Request
 
@@ -52,6 +53,7 @@ class RequestDecoder(Generic[R]):
         """The request in the body. Raises BadRequestError, with Go's text, if there is none."""
         if not body.strip():
             raise BadRequestError("missing request body")
+        check_amount(body)
         try:
             request = self._decoder.decode(body)
         except (ValueError, RecursionError) as exc:  # msgspec's errors, UnicodeDecodeError; too deep

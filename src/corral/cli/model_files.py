@@ -65,7 +65,7 @@ def files_at(text: str, folder: Path) -> list[ModelFile] | None:
         if stat.S_ISDIR(mode):
             return _in_folder(path)
         if stat.S_ISREG(mode):
-            return _with_shards(path)
+            return _with_shards(_whole(path))
     except OSError as exc:
         raise ModelFileError(f"cannot read {exc.filename or path}: {exc.strerror}") from exc
     raise ModelFileError(f"{path} is neither a file nor a folder")
@@ -95,6 +95,15 @@ def _at_home(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as exc:
         raise ModelFileError(f"cannot read {text!r}: there is no such user") from exc
+
+
+def _whole(path: Path) -> Path:
+    """Safetensors are no model by themselves, nor an adapter: the files beside them say what they are."""
+    if path.suffix == ".safetensors":
+        raise ModelFileError(
+            f"{path} is only the weights, and its settings are in files beside it; name the folder: {path.parent}"
+        )
+    return path
 
 
 def _with_shards(path: Path) -> list[ModelFile]:

@@ -7,7 +7,7 @@ import click
 
 from corral.cli.client import Client, Json, ServerError
 from corral.cli.render import human_bytes, human_time, parse_time, table
-from corral.cli.running import unload
+from corral.cli.running import is_running, unload
 from corral.cli.usage import Command
 
 _ID_DIGITS: Final = 12
@@ -62,7 +62,7 @@ def _remove(client: Client, name: str) -> None:
     try:
         unload(client, name)
     except ServerError as exc:
-        if exc.status != 404:
+        if is_running(client, name):  # one that is missing or damaged has nothing to stop
             click.echo(f"Warning: unable to stop model '{name}': {exc}", err=True)
     client.call("DELETE", "/api/delete", {"model": name})
 

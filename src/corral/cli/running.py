@@ -47,6 +47,12 @@ def _ps(words: tuple[str, ...]) -> None:
     click.echo(table(["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"], body), nl=False)
 
 
+def is_running(client: Client, name: str) -> bool:
+    tagged = (name if ":" in name.rpartition("/")[2] else f"{name}:latest").lower()
+    models: list[Json] = client.call("GET", "/api/ps").get("models") or []
+    return any(model["name"].lower() == tagged for model in models)
+
+
 def unload(client: Client, name: str) -> None:
     """Asks the server to drop the model when its requests have ended. ServerError 404: there is no such model."""
     client.call("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})

@@ -42,6 +42,12 @@ class Session:
         """The request that loads the model, and is refused where it cannot do what is asked for."""
         return self._body(stream=False)
 
+    def trial(self, **settings: Any) -> Json:
+        """A request that is refused where the server cannot answer with these settings, and makes no answer else."""
+        message = {"role": "user", "content": "x"}
+        bounded = {"options": {"num_predict": 1}}  # for a server that does not know what follows
+        return {"model": self.model, "stream": False, "messages": [message], **bounded, "_debug_render_only": True, **settings}
+
     def look(self, client: Client) -> Json:
         """The model's card as it is with this session's settings."""
         return client.call("POST", "/api/show", {"model": self.model, "system": self.system, "options": self.parameters})

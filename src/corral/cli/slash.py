@@ -155,8 +155,13 @@ class Commands:
         if name == "format" and value != "json":
             self._say("Invalid or missing format. For 'json' mode use '/set format json'")
             return
-        self._session.options = replace(self._session.options, response_format="json" if value else None)
-        self._say(f"Set format to '{value}' mode." if value else "Disabled format.")
+        if name == "noformat":
+            self._session.options = replace(self._session.options, response_format=None)
+            self._say("Disabled format.")
+            return
+        self._client.call("POST", "/api/chat", self._session.trial(format=value))  # refused now rather than at every message
+        self._session.options = replace(self._session.options, response_format=value)
+        self._say(f"Set format to '{value}' mode.")
 
     def _set_think(self, name: str, level: str) -> None:
         if name == "think" and level and level not in _LEVELS:

@@ -18,6 +18,7 @@ class Quantization:
     name: str
     file_type: int  # llama_ftype, which a GGUF has as general.file_type
     bits: float
+    needs_matrix: bool = False  # llama.cpp makes it with an importance matrix only, which nothing here can give it
 
     @property
     def is_float(self) -> bool:
@@ -47,19 +48,19 @@ _KNOWN: Final = (
     Quantization("IQ3_M", 27, 3.66),
     Quantization("Q3_K_S", 11, 3.5),
     Quantization("IQ3_S", 26, 3.44),
-    Quantization("IQ3_XS", 22, 3.3),
-    Quantization("IQ3_XXS", 23, 3.06),
+    Quantization("IQ3_XS", 22, 3.3, needs_matrix=True),
+    Quantization("IQ3_XXS", 23, 3.06, needs_matrix=True),
     Quantization("Q2_K", 10, 2.96),
-    Quantization("Q2_K_S", 21, 2.83),
-    Quantization("IQ2_M", 29, 2.7),
-    Quantization("IQ2_S", 28, 2.5),
-    Quantization("IQ2_XS", 20, 2.31),
+    Quantization("Q2_K_S", 21, 2.83, needs_matrix=True),
+    Quantization("IQ2_M", 29, 2.7, needs_matrix=True),
+    Quantization("IQ2_S", 28, 2.5, needs_matrix=True),
+    Quantization("IQ2_XS", 20, 2.31, needs_matrix=True),
     Quantization("Q2_0", 41, 2.25),
-    Quantization("IQ2_XXS", 19, 2.06),
+    Quantization("IQ2_XXS", 19, 2.06, needs_matrix=True),
     Quantization("TQ2_0", 37, 2.06),
-    Quantization("IQ1_M", 31, 1.75),
+    Quantization("IQ1_M", 31, 1.75, needs_matrix=True),
     Quantization("TQ1_0", 36, 1.69),
-    Quantization("IQ1_S", 24, 1.56),
+    Quantization("IQ1_S", 24, 1.56, needs_matrix=True),
     Quantization("Q1_0", 40, 1.125),
 )
 _ALIASES: Final = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
@@ -73,10 +74,16 @@ def quantization(name: str) -> Quantization:
     >>> quantization("q4_k").name
     'Q4_K_M'
 
-    Raises BadRequestError, which lists the types, for a name that is none.
+    Raises BadRequestError for a name that is none, with the types that can be made, and for one that needs a matrix.
     """
     upper = name.upper()
     found = QUANTIZATIONS.get(_ALIASES.get(upper, upper))
     if not found:
-        raise BadRequestError(f"unsupported quantization type {upper} - supported types are {', '.join(QUANTIZATIONS)}")
+        can_be_made = ", ".join(known.name for known in _KNOWN if not known.needs_matrix)
+        raise BadRequestError(f"unsupported quantization type {upper} - supported types are {can_be_made}")
+    if found.needs_matrix:
+        raise BadRequestError(
+            f"cannot quantize to {found.name}: it needs an importance matrix, which cannot be given here; "
+            "choose another type, or a GGUF that was made with one"
+        )
     return found

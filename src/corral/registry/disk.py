@@ -51,13 +51,14 @@ class Disk:
         for threads in (self.writing, self.syncing, self.reading):
             threads.close()
 
-    async def need(self, size_bytes: int, directory: Path) -> None:
-        """Raises StoreError where so much does not fit."""
+    async def need(self, size_bytes: int, directory: Path, parts: str = "") -> None:
+        """Raises StoreError where so much does not fit; `parts` says what takes it."""
         with store_errors(directory):
             free = await self.reading.run(self.free_bytes, directory)
         if size_bytes + SPARE_BYTES > free:
+            what = f" ({parts})" if parts else ""
             raise StoreError(
-                f"not enough space on the disk of {directory}: {_mb(size_bytes)} MB are needed, {_mb(free)} MB are free; "
+                f"not enough space on the disk of {directory}: {_mb(size_bytes)} MB are needed{what}, {_mb(free)} MB are free; "
                 "remove a model or set CORRAL_MODELS to a place with more space"
             )
 

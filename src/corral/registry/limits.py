@@ -29,7 +29,8 @@ class Limits:
     chunk_bytes: int = 32 * MIB  # of a blob that is fetched in ranges
     max_chunks: int = 64  # of one blob: a large blob has larger chunks
     write_bytes: int = MIB // 4  # what is gathered before it goes to disk
-    checkpoint_s: float = 1.0  # between two times that a download is made sure of; a killed server loses no more
+    checkpoint_s: float = 1.0  # between two times that a download is made sure of
+    checkpoint_bytes: int = 16 * MIB  # of one blob, after which it is made sure of at once; a kill costs twice that at most
     look_again_s: float = 0.5  # while another server fetches the same blob into the same store
     part_bytes: tuple[int, int] = (100_000_000, 1_000_000_000)  # of a blob that is pushed: at least, at most
     max_parts: int = 16

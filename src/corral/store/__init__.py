@@ -8,7 +8,7 @@ from corral.store.gguf_info import GgufInfo, human_count, read_info
 from corral.store.gguf_split import Shard, merge_shards, order_shards, shard_count
 from corral.store.gguf_types import FILE_TYPES, UNQUANTIZED
 from corral.store.layout import CREATING, INCOMING, digest_hex, digest_of
-from corral.store.loading import model_header
+from corral.store.loading import MAX_TEXT_BYTES, model_header
 from corral.store.local_file import LocalFileError
 from corral.store.manifests import StoredManifest
 from corral.store.model import (
@@ -51,6 +51,7 @@ __all__ = [
     "FILE_TYPES",
     "INCOMING",
     "LICENSE_LAYER",
+    "MAX_TEXT_BYTES",
     "MESSAGES_LAYER",
     "MODEL_LAYER",
     "PARAMETER_NAME",

@@ -18,6 +18,7 @@ from typing import Final, Self
 from corral.core.errors import BadRequestError, StoreError
 from corral.store.files import free_name, make_folder, settle, store_errors, temporary_file
 from corral.store.layout import Layout, digest_hex, digest_of
+from corral.store.wanted import Wanted
 
 COPY_BYTES: Final = 1 << 20
 
@@ -29,9 +30,13 @@ class BlobWriter:
     first write on: a writer that is given up before has nothing to give back.
     """
 
-    def __init__(self, layout: Layout, expected: str | None = None) -> None:
-        """`expected`: the digest that the bytes must turn out to have; None: whatever it turns out to be."""
+    def __init__(self, layout: Layout, expected: str | None = None, *, wanted: Wanted | None = None) -> None:
+        """`expected`: the digest that the bytes must turn out to have; None: whatever it turns out to be.
+
+        `wanted` is told of the blob just before it is there.
+        """
         self._layout = layout
+        self._wanted = wanted
         self._expected = digest_of(digest_hex(expected)) if expected is not None else None
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
@@ -65,6 +70,8 @@ class BlobWriter:
             with store_errors(path):
                 fd, temporary = self._opened()
                 os.fsync(fd)
+                if self._wanted:
+                    self._wanted.add(digest)
                 settle(temporary, path)
             return digest
 

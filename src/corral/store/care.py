@@ -3,8 +3,8 @@
 Blobs that no manifest names are removed once they are an hour old: until then they may be layers of a model in the making. So
 are the files of writers that were killed. What an interrupted download left is kept unless it is asked for, with the whole
 blobs of the day before, which may be its other layers; and it is kept while a server is writing it. While a manifest cannot be
-read nobody knows what it needs, and every blob is kept. Nothing is touched but files in `blobs` whose names a store gives, and
-the folders in which servers make what will be blobs.
+read nobody knows what it needs, and every blob is kept. Nothing is touched but files in `blobs` whose names a store gives,
+half-written manifests, and the folders in which servers make what will be blobs.
 """
 
 import os
@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
+
+from corral.core.errors import StoreError
 from corral.store.file_lock import try_lock
-from corral.store.files import store_errors
+from corral.store.files import read_bounded, store_errors
 from corral.store.layout import SCRATCH, TEMPORARY_PREFIX, digest_of
 from corral.store.names import ModelName
 from corral.store.roots import Root
@@ -28,6 +31,14 @@ YOUNG_S: Final = 3600.0
 _DOWNLOAD_S: Final = 86400.0
 _BLOB: Final = re.compile(r"sha256-([0-9a-f]{64})(-partial(?:-[0-9]+)?)?")
 _BLOCK_BYTES: Final = 512  # what st_blocks counts
+_MANIFEST_DEPTH: Final = 4  # host, namespace, model, and the file of a tag
+_MAX_NOTE_BYTES: Final = 4096
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What a download notes of one of its parts, as far as it matters here."""
+
+    completed: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="Completed")
 
 
 def survey(root: Root, find: Callable[[str], Path | None], now_s: float) -> StoreUse:
@@ -101,15 +112,43 @@ def _leftovers(root: Root, users: Mapping[str, set[ModelName]], now_s: float) ->
         if not kind or not stat_result or not stat.S_ISREG(stat_result.st_mode):
             continue
         size_bytes = min(stat_result.st_size, stat_result.st_blocks * _BLOCK_BYTES)
+        if kind == "partial" and (done_bytes := _noted_bytes(Path(entry.path))) is not None:
+            size_bytes = min(size_bytes, done_bytes)
         # a link keeps the time of the file that it was made of, so a blob's age is that of its name
         changed_s = stat_result.st_mtime if kind == "temporary" else max(stat_result.st_mtime, stat_result.st_ctime)
         yield _leftover(root, entry, kind, size_bytes, now_s - changed_s)
 
+    for entry in _half_written(root.layout.manifests, _MANIFEST_DEPTH):
+        stat_result = _stat(entry)
+        if stat_result and stat.S_ISREG(stat_result.st_mode):
+            yield _leftover(root, entry, "temporary", stat_result.st_size, now_s - stat_result.st_mtime)
     for name in SCRATCH:
         for entry in _entries(root.layout.root / name):
             stat_result = _stat(entry)
             if stat_result and stat.S_ISDIR(stat_result.st_mode):
                 yield _leftover(root, entry, "temporary", _folder_bytes(Path(entry.path)), now_s - stat_result.st_mtime)
+
+
+def _half_written(folder: Path, depth: int) -> Iterator[os.DirEntry[str]]:
+    """Manifests of writers that were killed."""
+    with suppress(StoreError):  # a folder that this user may not read has nothing that it may remove
+        for entry in _entries(folder):
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                yield entry
+            elif depth > 1 and (found := _stat(entry)) and stat.S_ISDIR(found.st_mode):
+                yield from _half_written(Path(entry.path), depth - 1)
+
+
+def _noted_bytes(partial: Path) -> int | None:
+    """How much of a download is there by its notes: more is on disk, of which a later pull knows nothing. None without any."""
+    done_bytes = None
+    for note in partial.parent.glob(f"{partial.name}-*"):
+        try:
+            found = msgspec.json.decode(read_bounded(note, _MAX_NOTE_BYTES), type=_Note)
+        except (OSError, msgspec.DecodeError):  # being written, or no note
+            continue
+        done_bytes = (done_bytes or 0) + found.completed
+    return done_bytes
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:

@@ -5,6 +5,7 @@ memory to speak of. Every count and length is held against the size of the file 
 inside it: a file that was cut off or made to harm is a GgufError, whatever byte it ends at.
 """
 
+import reprlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +26,13 @@ _MAX_HEADER_BYTES: Final = 128 << 20  # five times the largest there is; bounds 
 _MAX_VALUES: Final = 1 << 53  # of all tensors together: what every reader of JSON can hold
 _MAX_VOCABULARY_BYTES: Final = 64 << 20  # that are searched; ten times the largest there is
 _MAX_DIMENSIONS: Final = 4
+_DEFAULT_ALIGNMENT: Final = 32
+_MAX_ALIGNMENT: Final = 1 << 20
 _SMALL_ARRAY: Final = 512  # longer ones are kept as their length, unless asked for
 _LARGE_ARRAY: Final = 1 << 22  # longer ones in any case
+_MOST_KEPT: Final = 1 << 16  # values of all arrays together; once they are more, arrays are kept as their lengths
+_MOST_KEPT_IF_WANTED: Final = 1 << 22  # three times what the largest vocabulary takes, with its types, scores and merges
+_VALUE_BYTES: Final = 32  # so much of a text counts as one value more: about what a value takes in memory
 _MAX_TEXTS: Final = 1 << 23  # of one array: thirty times the largest vocabulary
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
@@ -93,6 +99,7 @@ class Reader:
         self._file = file
         self._size = size_bytes
         self._limit = _LARGE_ARRAY if with_arrays else _SMALL_ARRAY
+        self._may_keep = _MOST_KEPT_IF_WANTED if with_arrays else _MOST_KEPT
         self._start = 0
         self._at = 0
         self._window = file.read(_WINDOW_BYTES)
@@ -183,16 +190,29 @@ class Reader:
             raise GgufError(f"damaged GGUF: {cut(key)!r} claims {length} texts")
         if key == "tokenizer.ggml.tokens" and kind == STRING:
             self._token_texts = (self._start + self._at, length)
-        if length > self._limit:
+        if length > min(self._limit, self._may_keep):
             self._skip(kind, length)
             return LongArray(length)
+        self._may_keep -= length
         if kind == STRING:
-            return [self._text() for _ in range(length)]
+            return self._texts(length)
         form, size_bytes = SCALARS[kind]
         self._need(length * size_bytes)
         values = struct.unpack_from(f"<{length}{form[1]}", self._window, self._at)
         self._at += length * size_bytes
         return [shortest(value) for value in values] if kind == FLOAT32 else list(values)
+
+    def _texts(self, count: int) -> list[str] | LongArray:
+        """The texts, as far as there is room for them."""
+        texts: list[str] = []
+        for done in range(count):
+            texts.append(self._text())
+            self._may_keep -= len(texts[-1]) // _VALUE_BYTES
+            if self._may_keep < 0:
+                self._may_keep = 0
+                self._skip_texts(count - done - 1)
+                return LongArray(count)
+        return texts
 
     def _skip(self, kind: int, length: int) -> None:
         if kind == STRING:
@@ -234,12 +254,9 @@ class Reader:
         return tuple(tensors), ends
 
     def _check_data(self, metadata: Mapping[str, Any], ends: list[tuple[str, int]]) -> None:
+        start = aligned(self._start + self._at, alignment_of(metadata))
         if not ends:
             return
-        alignment = metadata.get("general.alignment", 32)
-        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
-            raise GgufError(f"damaged GGUF: its alignment is {str(alignment)[:80]!r}")
-        start = -(-(self._start + self._at) // alignment) * alignment
         name, end = max(ends, key=lambda item: item[1])
         if start + end > self._size:
             raise GgufError(f"truncated GGUF: tensor {cut(name)!r} ends at byte {start + end}, the file at {self._size}")
@@ -271,6 +288,20 @@ class Reader:
 def cut(name: str) -> str:
     """A name for an error's text."""
     return name if len(name) <= 80 else f"{name[:80]}…"
+
+
+def alignment_of(metadata: Mapping[str, Any]) -> int:
+    """What every tensor begins at a multiple of. Raises GgufError where it is none that engines take."""
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if type(alignment) is not int or not 0 < alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
+        shown = reprlib.repr(alignment)
+        raise GgufError(f"damaged GGUF: its alignment is {shown}; it must be a power of two, up to {_MAX_ALIGNMENT}")
+    return alignment
+
+
+def aligned(at: int, alignment: int) -> int:
+    """The first multiple of `alignment` from `at` on."""
+    return -(-at // alignment) * alignment
 
 
 def data_bytes(name: str, shape: tuple[int, ...], block_values: int, block_bytes: int) -> int:

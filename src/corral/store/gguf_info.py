@@ -14,6 +14,8 @@ _BILLION: Final = 1_000_000_000
 _MILLION: Final = 1_000_000
 _THOUSAND: Final = 1_000
 _LARGEST_COUNT: Final = (1 << 32) - 1  # what every engine has room for
+_LONGEST_WORD: Final = 128
+_LONGEST_KEPT: Final = 1 << 16  # a longer text of the metadata is not kept; the template is
 
 Code = TypeVar("Code", int, None)
 
@@ -23,7 +25,7 @@ class GgufInfo:
     """One file's metadata, checked. Numbers that the file does not give are 0, texts empty."""
 
     architecture: str = ""
-    metadata: Mapping[str, Any]  # as it lies in the file: who reads it looks at what kind a value is
+    metadata: Mapping[str, Any]  # as it lies in the file, without its longest texts: who reads it looks at a value's kind
     parameter_count: int = 0
     file_type: str = "unknown"  # `Q4_K_M`, `F16` …; unknown also where the file's number for it has no name
     context_length: int = 0
@@ -48,7 +50,7 @@ class GgufInfo:
     def of(cls, header: GgufHeader) -> "GgufInfo":
         """Raises GgufError, with the key, for a value that cannot be what it stands for."""
         values = _Values(header.metadata)
-        architecture = values.text("general.architecture")
+        architecture = values.word("general.architecture")
 
         def number(key: str) -> int:
             return values.number(f"{architecture}.{key}")
@@ -62,7 +64,7 @@ class GgufInfo:
         template = values.text("tokenizer.chat_template")
         return cls(
             architecture=architecture,
-            metadata=header.metadata,
+            metadata={key: value for key, value in header.metadata.items() if _is_kept(value)},
             parameter_count=header.parameter_count,
             file_type=FILE_TYPES.get(values.code("general.file_type", -1), "unknown"),
             context_length=number("context_length"),
@@ -100,6 +102,11 @@ class _Values:
         value = self.metadata.get(key, "")
         return value if isinstance(value, str) else _refuse(key, value, "a text")
 
+    def word(self, key: str) -> str:
+        """A text that is a name: it becomes a part of other keys, and of a model's config."""
+        value = self.text(key)
+        return value if len(value) <= _LONGEST_WORD else _refuse(key, value, f"a word of up to {_LONGEST_WORD} letters")
+
     def flag(self, key: str, *, default: bool) -> bool:
         value = self.metadata.get(key, default)
         return value if isinstance(value, bool) else _refuse(key, value, "true or false")
@@ -120,6 +127,10 @@ class _Values:
     def length(self, key: str) -> int:
         value = self.metadata.get(key, ())
         return value.length if isinstance(value, LongArray) else len(value) if isinstance(value, list) else 0
+
+
+def _is_kept(value: object) -> bool:
+    return not isinstance(value, str) or len(value) <= _LONGEST_KEPT
 
 
 def _is_count(value: object) -> bool:

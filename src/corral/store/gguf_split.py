@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from corral.store.gguf import MAGIC, GgufError, Reader, data_bytes, read_header
+from corral.store.gguf import MAGIC, GgufError, Reader, aligned, alignment_of, data_bytes, read_header
 from corral.store.gguf_info import GgufInfo
 from corral.store.gguf_types import TENSOR_TYPES
 
@@ -21,7 +21,6 @@ _SPLIT_KEYS: Final = frozenset({"split.no", "split.count", "split.tensors.count"
 _NAME: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _MOST_SHARDS: Final = 1024
 _STEP_BYTES: Final = 4 << 20
-_DEFAULT_ALIGNMENT: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +101,7 @@ class _PlaceReader(Reader):
             part.metadata[key] = self._value(key)
             part.keys.append((key, begin, self._start + self._at))
         found = [self._tensor() for _ in range(tensor_count)]
-        alignment = _alignment(part.metadata)
-        start = _aligned(self._start + self._at, alignment)
+        start = aligned(self._start + self._at, alignment_of(part.metadata))
         part.tensors = [(description, start + offset, size) for _, description, offset, size in found]
         part.names = [name for name, *_ in found]
         return part
@@ -134,7 +132,7 @@ def merge_shards(shards: Sequence[Shard], target: Path) -> Generator["hashlib._H
             checksum.update(data)
             out.write(data)
 
-        alignment = _alignment(parts[0].metadata)
+        alignment = alignment_of(parts[0].metadata)
         put(_head(parts, alignment))
         yield checksum
         for part in parts:
@@ -177,7 +175,7 @@ def _head(parts: Sequence[_Part], alignment: int) -> bytes:
     at = 0
     for description, size_bytes in tensors:
         head.append(description + struct.pack("<Q", at))
-        at += _aligned(size_bytes, alignment)
+        at += aligned(size_bytes, alignment)
     data = b"".join(head)
     return data + bytes(-len(data) % alignment)
 
@@ -190,12 +188,3 @@ def _pieces(file: BinaryIO, begin: int, size_bytes: int) -> Iterator[bytes]:
             raise GgufError("invalid split GGUF: a shard became shorter while it was read")
         size_bytes -= len(data)
         yield data
-
-
-def _alignment(metadata: dict[str, Any]) -> int:
-    value = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
-    return value if type(value) is int else _DEFAULT_ALIGNMENT
-
-
-def _aligned(at: int, alignment: int) -> int:
-    return -(-at // alignment) * alignment

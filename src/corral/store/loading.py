@@ -30,7 +30,7 @@ from corral.store.model import (
 from corral.store.names import ModelName
 from corral.wire.registry import Descriptor
 
-_MAX_TEXT_BYTES: Final = 16 << 20
+MAX_TEXT_BYTES: Final = 16 << 20  # of a layer that is read as a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +113,12 @@ class Loader:
 
     def _bytes(self, blob: Descriptor) -> bytes:
         path = self._path(blob)
-        if blob.size > _MAX_TEXT_BYTES:
+        if blob.size > MAX_TEXT_BYTES:
             raise ModelCorruptError(
                 f"model {self.name.short!r} is damaged: its layer {blob.digest} is no text: {blob.size} bytes"
             )
         try:
-            return read_bounded(path, _MAX_TEXT_BYTES)
+            return read_bounded(path, MAX_TEXT_BYTES)
         except OSError as exc:
             raise self._unreadable(path, exc) from exc
 

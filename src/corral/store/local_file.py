@@ -56,9 +56,7 @@ class LocalFile:
         wanted = digest_hex(self.digest)
         fd = self._opened()
         try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode) or os.pread(fd, len(MAGIC), 0) != MAGIC:
-                raise LocalFileError
+            before = self._looked_at(fd)
             if not (self._cloned(fd, layout, wanted) or self._linked(fd, before, layout, wanted)):
                 self._copied(fd, layout)
         finally:
@@ -68,9 +66,22 @@ class LocalFile:
         if not self.path.is_absolute():
             raise LocalFileError
         try:
+            if not stat.S_ISREG(self.path.stat().st_mode):  # opening a device can do something
+                raise LocalFileError
             return os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except (OSError, ValueError) as exc:
             raise LocalFileError from exc
+
+    @staticmethod
+    def _looked_at(fd: int) -> os.stat_result:
+        """What it was when it was opened; the path may have come to mean another file by then."""
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or os.pread(fd, len(MAGIC), 0) != MAGIC:
+                raise LocalFileError
+        except OSError as exc:
+            raise LocalFileError from exc
+        return found
 
     def _cloned(self, fd: int, layout: Layout, wanted: str) -> bool:
         with store_errors(layout.blobs):
@@ -93,15 +104,16 @@ class LocalFile:
 
     def _linked(self, fd: int, before: os.stat_result, layout: Layout, wanted: str) -> bool:
         is_ours_alone = before.st_uid == os.geteuid() and not before.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if not is_ours_alone or before.st_dev != layout.blobs.stat().st_dev:
-            return False
+        with store_errors(layout.blobs):
+            if not is_ours_alone or before.st_dev != layout.blobs.stat().st_dev:
+                return False
         self._check(fd, wanted)
         with store_errors(layout.blobs):
             os.fsync(fd)
             temporary = free_name(layout.blobs)
             try:
                 os.link(self.path.resolve(), temporary)
-            except OSError:  # a file system without links, or one that allows no more of them
+            except (OSError, RuntimeError):  # a file system without links, or with no room for more; by now a loop of links
                 return False
             try:
                 if _identity(temporary.lstat()) != _identity(before):  # the path means another file by now

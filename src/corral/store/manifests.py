@@ -71,6 +71,8 @@ class Manifests:
                 return None
             raise ModelCorruptError(f"model {name.short!r} cannot be read: {exc.strerror}: {path}") from exc
         stored = _stored(ModelName(*name.parts), path, stamp.modified_ns)
+        if not stored:
+            return None
         if len(self._read) >= _CACHED:
             self._read.clear()
         self._read[name] = (stamp, stored)
@@ -100,7 +102,7 @@ class Manifests:
         found: list[tuple[Path, tuple[str, ...]]] = [(self._layout.manifests, ())]
         for _ in range(_PARTS):
             found = [(path / entry, (*parts, entry)) for path, parts in found for entry in _entries(path)]
-        return [name for path, parts in found if (name := self._name_at(parts)) and path.is_file()]
+        return [name for path, parts in found if (name := self._name_at(parts)) and _is_file(path)]
 
     def write(self, name: ModelName, manifest: Manifest | bytes) -> ModelName:
         """Writes it and gives the name as it is spelled on disk. Raises StoreError, BadRequestError for a name too long."""
@@ -128,7 +130,7 @@ class Manifests:
         for part in name.parts:
             paths = [(path / entry, (*parts, entry)) for path, parts in paths for entry in _same(path, part)]
         for path, parts in paths:
-            if path.is_file() and (found := self._name_at(parts)):
+            if _is_file(path) and (found := self._name_at(parts)):
                 return found
         return None
 
@@ -152,13 +154,25 @@ def _entries(folder: Path) -> list[str]:
         return []
 
 
-def _stored(name: ModelName, path: Path, modified_ns: int) -> StoredManifest:
+def _is_file(path: Path) -> bool:
+    """Also where this user may not look."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _stored(name: ModelName, path: Path, modified_ns: int) -> StoredManifest | None:
+    """None where it has just been removed."""
+
     def damaged(why: object) -> ModelCorruptError:
         return ModelCorruptError(f"model {name.short!r} has a damaged manifest: {path}: {why}; pull or create it again")
 
     try:
         text = read_bounded(path, _MAX_BYTES)
         manifest = msgspec.json.decode(text, type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as exc:
         raise damaged(exc.strerror) from exc
     except msgspec.DecodeError as exc:

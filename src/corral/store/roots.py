@@ -11,6 +11,7 @@ from corral.store.blobs import Blobs
 from corral.store.layout import Layout
 from corral.store.manifests import Manifests
 from corral.store.names import ModelName
+from corral.store.wanted import Wanted
 
 log: Final = logging.getLogger(__name__)
 
@@ -57,17 +58,14 @@ class Root:
                 users.setdefault(blob.digest, set()).add(name)
         return users, damaged
 
-    def remove_unused(self, digests: set[str]) -> set[str]:
-        """Removes those of the blobs that no model has, and gives them. Whoever calls it holds the store's lock.
+    def remove_unused(self, digests: set[str], wanted: Wanted) -> set[str]:
+        """Removes those of the blobs that no model has and no client counts on, and gives them.
 
-        Manifests are read again: another server may have written them since.
+        Whoever calls it holds the store's lock. Manifests are read again: another server may have written them since.
         """
         self.manifests.forget()
         users, damaged = self.used()
         if damaged:  # nobody knows what it needs, so all is kept
             log.warning("layers kept", extra={"damaged": damaged[0].short})
             return set()
-        unused = digests - users.keys()
-        for digest in unused:
-            self.blobs.remove(digest)
-        return unused
+        return wanted.remove_others(digests - users.keys(), self.blobs.remove)

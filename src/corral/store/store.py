@@ -29,6 +29,7 @@ from corral.store.manifests import StoredManifest
 from corral.store.model import MODEL_LAYER, Model
 from corral.store.names import ModelName
 from corral.store.roots import Root
+from corral.store.wanted import Wanted
 from corral.wire.care import Pruned, StoreUse
 from corral.wire.registry import Descriptor, Manifest
 
@@ -80,6 +81,7 @@ class Store:
         self._roots = (self._own, *(Root(path) for path in extra_roots))
         self._lock = StoreLock(root)  # no blob is removed while a manifest that may need it is written
         self._clock = clock
+        self._wanted = Wanted(clock)
         self._models: dict[ModelName, _Known] = {}
 
     @property
@@ -131,8 +133,8 @@ class Store:
         models: dict[tuple[str, ...], Model | Damaged] = {}
         for root in self._readable():
             for name in root.manifests.names():
-                if name.key not in models:
-                    models[name.key] = self._or_damaged(name)
+                if name.key not in models and (found := self._or_damaged(name)):
+                    models[name.key] = found
         usable = [model for model in models.values() if isinstance(model, Model)]
         usable.sort(key=lambda model: model.modified_ns, reverse=True)
         return Listing(usable, [model for model in models.values() if isinstance(model, Damaged)])
@@ -150,7 +152,7 @@ class Store:
                 self._own.manifests.remove(spelled)
             except OSError as exc:
                 raise StoreError(f"cannot remove model {spelled.short!r}: {exc.strerror}") from exc
-            self._own.remove_unused(blobs)
+            self._own.remove_unused(blobs, self._wanted)
         self._models.pop(spelled, None)
 
     def has_blob(self, digest: str) -> bool:
@@ -173,7 +175,7 @@ class Store:
 
     def start_blob(self, expected: str | None = None) -> BlobWriter:
         """A writer for one blob; `expected` is the digest it must have. Raises BadRequestError, StoreError."""
-        return BlobWriter(self._own.layout, expected)
+        return BlobWriter(self._own.layout, expected, wanted=self._wanted)
 
     def partial_path(self, digest: str) -> Path:
         """Where a blob grows while it is fetched. Raises BadRequestError where `digest` is none."""
@@ -222,7 +224,7 @@ class Store:
         with self._lock.held():
             before = self._own.digests(name)
             self._written(name, manifest, layers)
-            return self._own.remove_unused(before) if prune else set()
+            return self._own.remove_unused(before, self._wanted) if prune else set()
 
     def copy(self, source: ModelName, destination: ModelName, *, prune: bool) -> ModelName:
         """Gives a model a second name, its manifest byte for byte; gives that name as the store spells it.
@@ -237,7 +239,7 @@ class Store:
             before = self._own.digests(destination)
             spelled = self._written(destination, stored.text, stored.manifest)
             if prune:
-                self._own.remove_unused(before)
+                self._own.remove_unused(before, self._wanted)
             return spelled
 
     def usage(self) -> StoreUse:
@@ -277,14 +279,18 @@ class Store:
         with store_errors(self._own.layout.blobs):
             make_folder(self._own.layout.blobs)
         LocalFile(path, digest, stop).take(self._own.layout)
+        self._wanted.add(digest)
+        if not self.has_blob(digest):
+            raise StoreError(f"{digest} was removed as soon as it was there; try again")
 
     def keep_blob(self, digest: str) -> bool:
-        """Whether the blob is there, for somebody who is about to use it: no sweep takes it within the next hour.
+        """Whether the blob is there, for somebody who is about to use it: nothing takes it within the next hour.
 
         Raises BadRequestError where `digest` is none.
         """
         if not self.has_blob(digest) or self._own.blobs.is_edited(digest):
             return False
+        self._wanted.add(digest)
         self._own.blobs.refresh(digest)
         return self.has_blob(digest)
 
@@ -298,7 +304,9 @@ class Store:
                 raise StoreError(
                     f"model {name.short!r} was not written: its layer {blob.digest} is not in the store; try again"
                 )
-        return self._own.manifests.write(name, manifest)
+        spelled = self._own.manifests.write(name, manifest)
+        self._wanted.drop(blob.digest for blob in (*layers.layers, layers.config))
+        return spelled
 
     def _find(self, name: ModelName) -> tuple[Root, StoredManifest]:
         for root in self._readable():
@@ -323,9 +331,12 @@ class Store:
                 )
         raise ModelNotFoundError(name.short)
 
-    def _or_damaged(self, name: ModelName) -> Model | Damaged:
+    def _or_damaged(self, name: ModelName) -> Model | Damaged | None:
+        """None where it has just been removed."""
         try:
             return self.get(name)
+        except ModelNotFoundError:
+            return None
         except CorralError as exc:
             return Damaged(name, exc)
 

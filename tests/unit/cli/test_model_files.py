@@ -53,6 +53,12 @@ def test_one_shard_stands_for_all(tmp_path: Path) -> None:
         files_at("m-00001-of-00002.gguf", tmp_path)
 
 
+def test_safetensors_file_is_refused_for_its_folder(tmp_path: Path) -> None:
+    write(tmp_path, "m/model.safetensors", "m/config.json")
+    with pytest.raises(ModelFileError, match=rf"^{tmp_path}/m/model\.safetensors is only the weights, .*: {tmp_path}/m$"):
+        files_at("./m/model.safetensors", tmp_path)
+
+
 def test_folder_of_safetensors_comes_with_what_belongs_to_it(tmp_path: Path) -> None:
     write(
         tmp_path,

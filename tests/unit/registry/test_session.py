@@ -1,7 +1,12 @@
+import gzip
+import itertools
+import random
+import time
+
 import pytest
 
 from corral.core.errors import RegistryError
-from corral.registry.session import redirect_target
+from corral.registry.session import _Inflated, redirect_target
 
 HERE = "https://a.example/v2/x/blobs/y"
 
@@ -29,3 +34,22 @@ def test_redirect_never_leaves_https_unless_allowed() -> None:
 def test_redirect_leads_to_the_web_only(location: str) -> None:
     with pytest.raises(RegistryError, match="unsupported protocol scheme"):
         redirect_target(HERE, location, insecure=True)
+
+
+@pytest.mark.parametrize("member", [gzip.compress(b""), gzip.compress(b"x")], ids=["empty", "one-byte"])
+def test_gzip_of_next_to_nothing_is_given_up(member: bytes) -> None:
+    inflated, data = _Inflated(HERE), member * 50_000
+    began = time.process_time()
+    with pytest.raises(RegistryError, match="gzip with next to nothing in it"):
+        list(itertools.chain.from_iterable(map(inflated.feed, itertools.repeat(data))))
+    assert time.process_time() - began < 1.0
+
+
+@pytest.mark.parametrize("size_bytes", [1, 60_000, 1 << 20])
+def test_gzip_of_several_members_is_unpacked(size_bytes: int) -> None:
+    members = [random.Random(n).randbytes(size_bytes) for n in range(10)]
+    packed = b"".join(map(gzip.compress, members))
+    inflated = _Inflated(HERE)
+    assert b"".join(
+        piece for at in range(0, len(packed), 65536) for piece in inflated.feed(packed[at : at + 65536])
+    ) == b"".join(members)

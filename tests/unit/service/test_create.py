@@ -224,6 +224,7 @@ BAD: list[tuple[str, Mapping[str, Any], type[CorralError], str]] = [
     ("requires", {"from_model": "base", "requires": "soon"}, BadRequestError, "^requires must be a valid semver "),
     ("info", {"from_model": "base", "info": {"base_name": 1}}, BadRequestError, '^info field "base_name" must be a string$'),
     ("quantize to what", {"from_model": "base", "quantize": "q99"}, BadRequestError, "^unsupported quantization type Q99 - "),
+    ("quantize by a matrix", {"from_model": "base", "quantize": "q2_K_S"}, BadRequestError, "^cannot quantize to Q2_K_S: "),
     ("bad remote", {"from_model": "base", "remote_host": "http://"}, BadRequestError, "^bad remote$"),
     ("remote", {"from_model": "base", "remote_host": "other:11434"}, NotSupportedError, "^remote_host: .* other "),
     ("draft quantize", {"from_model": "base", "draft_quantize": "q4_0"}, BadRequestError, "^--draft-quantize requires a DRAFT"),

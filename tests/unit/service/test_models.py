@@ -1,3 +1,5 @@
+import asyncio
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,19 @@ async def test_model_that_goes_while_it_is_shown_is_not_found(
     monkeypatch.setattr(store, "get", and_then_it_goes)
     with pytest.raises(ModelNotFoundError):
         await service.show("m")
+
+
+async def test_reading_does_not_wait_for_those_who_wait_for_the_stores_lock(
+    store: Store, service: ModelService, gguf: Path
+) -> None:
+    add_model(store, "m", gguf)
+    with (store.root / ".lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        async with asyncio.TaskGroup() as tasks:
+            copies = [tasks.create_task(service.copy("m", f"m{number}")) for number in range(4)]
+            async with asyncio.timeout(30):
+                assert [model.name.short for model in (await service.list_models()).models] == ["m:latest"]
+                assert (await service.show("m")).model.name.short == "m:latest"
+            assert not any(copy.done() for copy in copies)
+            fcntl.flock(held, fcntl.LOCK_UN)
+    assert len((await service.list_models()).models) == 5

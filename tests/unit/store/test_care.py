@@ -1,5 +1,6 @@
 import fcntl
 import hashlib
+import json
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -241,3 +242,33 @@ def test_scratch_folder_that_goes_meanwhile_is_passed_over(store: Store, monkeyp
     getattr(store, what)()
     assert not scratch.exists()
     assert store.usage().leftovers == []
+
+
+def test_half_written_manifest_is_removed_when_its_writer_is_gone(store: Store, gguf: Path, clock: Clock) -> None:
+    add_model(store, "m", gguf)
+    folder = store.root / "manifests/registry.ollama.ai/library/m"
+    dead, slow, stray = folder / ".tmp-dead", folder / ".tmp-slow", store.root / "manifests" / ".tmp-link"
+    dead.write_bytes(b"{")
+    slow.write_bytes(b"{")
+    stray.symlink_to(gguf)
+    held = os.open(slow, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert store.prune().removed == []
+    clock.ahead_s = HOUR_S + 1
+    assert names(store.prune().removed) == [".tmp-dead"]
+    os.close(held)
+    store.sweep()
+    assert sorted(path.name for path in folder.iterdir()) == ["latest"]
+    assert stray.is_symlink()
+    assert [model.name.short for model in store.list()] == ["m:latest"]
+
+
+def test_download_counts_as_much_as_its_notes_say(store: Store) -> None:
+    name = "sha256-" + "a" * 64
+    put(store, f"{name}-partial", b"x" * 100_000)
+    for number, done_bytes in enumerate((3000, 500)):
+        put(store, f"{name}-partial-{number}", json.dumps({"N": number, "Completed": done_bytes}).encode())
+    put(store, f"{name}-partial-2", b'{"Completed": -7}')
+    put(store, "sha256-" + "b" * 64 + "-partial", b"x" * 7000)
+    downloads = [item for item in store.usage().leftovers if item.path.endswith("-partial")]
+    assert {Path(item.path).name[7]: item.size_bytes for item in downloads} == {"a": 3500, "b": 7000}

@@ -89,6 +89,16 @@ def test_truncated_shard_is_refused(tmp_path: Path) -> None:
         list(merge_shards(shards, tmp_path / "a"))
 
 
+@pytest.mark.parametrize("alignment", [0, 48, 4_000_000_000])
+def test_shard_of_a_false_alignment_is_refused_before_anything_is_written(tmp_path: Path, alignment: int) -> None:
+    key = {"general.alignment": alignment}
+    write_scripted(tmp_path / "tiny.gguf", "Hello there!", split_tensors=5, metadata=key)
+    shards = [Shard(path.name, path, info()) for path in sorted(tmp_path.glob("tiny-*.gguf"))]
+    with pytest.raises(GgufError, match="alignment"):
+        list(merge_shards(shards, tmp_path / "merged.gguf"))
+    assert not (tmp_path / "merged.gguf").exists()
+
+
 def test_merge_that_is_given_up_closes_its_files(tmp_path: Path) -> None:
     steps = merge_shards(shards_of(tmp_path), tmp_path / "a")
     next(steps)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from corral.core.errors import BadRequestError, CorralError, ModelCorruptError, ModelNotFoundError, StoreError
-from corral.store import GgufError, ModelName, Store, read_header
+from corral.store import GgufError, ModelName, Store, read_header, read_info
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
 
@@ -227,6 +227,63 @@ def test_long_array_stays_unread_even_where_arrays_are_wanted(tmp_path: Path) ->
     rest = text(b"k") + struct.pack("<IIQ", 9, 0, 1 << 23)
     path = write(tmp_path / "long.gguf", header(keys=1, rest=rest), (1 << 23) + 100)
     assert read_header(path, with_arrays=True).metadata["k"].length == 1 << 23
+
+
+ALIGNMENTS = {
+    "none": 0,
+    "no-power-of-two": 48,
+    "4-billion": 4_000_000_000,
+    "2-to-the-40": 1 << 40,
+    "2-to-the-63-and-1": (1 << 63) + 1,
+}
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS.values(), ids=ALIGNMENTS.keys())
+@pytest.mark.parametrize("tensors", [b"", text(b"t") + struct.pack("<IQIQ", 1, 4, 0, 0)], ids=["no-tensor", "one-tensor"])
+def test_gguf_of_a_false_alignment_is_refused_with_or_without_tensors(tmp_path: Path, alignment: int, tensors: bytes) -> None:
+    rest = text(b"general.alignment") + struct.pack("<IQ", 10, alignment) + tensors
+    path = write(tmp_path / "bad.gguf", header(tensors=bool(tensors), keys=1, rest=rest), 1 << 30)
+    with pytest.raises(GgufError, match=r"its alignment is .*; it must be a power of two, up to 1048576"):
+        read_header(path)
+
+
+def test_many_small_arrays_are_kept_as_their_lengths(tmp_path: Path) -> None:
+    array = struct.pack("<IIQ", 9, 5, 512) + struct.pack("<512i", *range(1000, 1512))
+    keys = [text(b"k%d" % number) + array for number in range(2000)]
+    path = tmp_path / "many.gguf"
+    path.write_bytes(header(keys=len(keys), rest=b"".join(keys)))
+    metadata = read_header(path).metadata
+    assert metadata["k0"] == list(range(1000, 1512))
+    assert metadata["k1999"].length == 512
+    assert sum(len(value) for value in metadata.values() if isinstance(value, list)) == 1 << 16
+
+
+def test_small_arrays_of_long_texts_are_kept_as_their_lengths(tmp_path: Path) -> None:
+    array = struct.pack("<IIQ", 9, 8, 4) + text(b"x" * 500_000) * 4
+    keys = [text(b"k%d" % number) + array for number in range(4)] + [text(b"end") + struct.pack("<II", 4, 7)]
+    path = tmp_path / "texts.gguf"
+    path.write_bytes(header(keys=len(keys), rest=b"".join(keys)))
+    metadata = read_header(path).metadata
+    assert metadata["k0"] == ["x" * 500_000] * 4
+    assert [metadata[f"k{number}"].length for number in (1, 2, 3)] == [4, 4, 4]
+    assert metadata["end"] == 7
+
+
+def test_info_keeps_no_long_text_but_the_template(tmp_path: Path) -> None:
+    long = "x" * 100_000
+    path = write_scripted(tmp_path / "long.gguf", "Hi!", jinja=long, metadata={"general.description": long})
+    info = read_info(path)
+    assert info.chat_template == long
+    assert long not in info.metadata.values()
+    assert read_header(path).metadata["general.description"] == long
+
+
+def test_architecture_that_is_no_word_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(header(keys=1, rest=text(b"general.architecture") + struct.pack("<I", 8) + text(b"x" * 10_000_000)))
+    with pytest.raises(GgufError, match=r"'general.architecture' is .*; it must be a word of up to 128 letters") as caught:
+        read_info(path)
+    assert len(str(caught.value)) < 300
 
 
 def test_no_error_of_a_store_is_anything_but_ours(store: Store, tmp_path: Path) -> None:

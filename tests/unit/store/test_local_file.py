@@ -101,6 +101,8 @@ def test_everything_else_is_refused_in_the_same_words(store: Store, gguf: Path, 
     secret.write_text("1234")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
     digest = digest_of(gguf)
     refused: list[tuple[Path, str]] = [
         (secret, digest_of(secret)),  # it says so, and a digest that was guessed would tell what is in it
@@ -108,6 +110,9 @@ def test_everything_else_is_refused_in_the_same_words(store: Store, gguf: Path, 
         (tmp_path, digest),
         (pipe, digest),
         (Path("/dev/zero"), digest),
+        (Path("/proc/self/mem"), digest),  # a regular file by its mode, whose first byte cannot be read
+        (Path("/proc/self/pagemap"), digest),
+        (loop, digest),
         (Path("a.gguf"), digest),
         (Path("/nul\0"), digest),
         (Path("/" + "x" * 10_000), digest),
@@ -123,6 +128,21 @@ def test_everything_else_is_refused_in_the_same_words(store: Store, gguf: Path, 
     with pytest.raises(LocalFileError):
         store.take_file(gguf, "sha256:" + "0" * 64, NO_STOP)
     assert blobs(store) == []
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_device_is_not_even_opened(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    opened: list[str] = []
+    real = os.open
+
+    def noted(file: str | Path, flags: int, mode: int = 0o777) -> int:
+        opened.append(str(file))
+        return real(file, flags, mode)
+
+    monkeypatch.setattr(os, "open", noted)
+    with pytest.raises(LocalFileError):
+        store.take_file(Path(path), digest_of(gguf), NO_STOP)
+    assert path not in opened
 
 
 def test_digest_that_is_none_is_refused(store: Store, gguf: Path) -> None:

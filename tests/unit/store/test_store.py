@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError, NotSupportedError, StoreError
 from corral.core.types import Message
 from corral.store import CONFIG_LAYER, MODEL_LAYER, SYSTEM_LAYER, TEMPLATE_LAYER, ModelName, Store
+from corral.store.files import read_bounded
 from corral.wire.registry import Descriptor, Manifest
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
@@ -541,3 +544,101 @@ def test_folder_that_goes_while_models_are_listed_is_passed_over(
 
     monkeypatch.setattr(Path, "iterdir", and_then_it_goes)
     assert [model.name.short for model in store.scan().models] == ["m:latest"]
+
+
+def test_store_is_looked_through_while_models_come_and_go(store: Store, gguf: Path) -> None:
+    add_model(store, "stays", gguf)
+    manifest = store.manifest(name("stays")).manifest
+    rounds, is_done = 150, threading.Event()
+
+    def come_and_go() -> None:
+        other = Store(store.root)
+        try:
+            for number in range(rounds):
+                other.write_manifest(name(f"me/m{number % 3}"), manifest)
+                other.delete(name(f"me/m{number % 3}"))
+        finally:
+            is_done.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(come_and_go)
+        while not is_done.is_set():
+            listing = store.scan()
+            assert "stays:latest" in [model.name.short for model in listing.models]
+            assert listing.damaged == []
+            assert store.usage().damaged == []
+            assert store.is_used(manifest.config.digest)
+        work.result()
+
+
+def test_manifest_that_goes_between_two_looks_is_not_there(store: Store, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_model(store, "m", gguf)
+    path = store.root / "manifests/registry.ollama.ai/library/m/latest"
+    read = read_bounded
+
+    def gone_before(file: Path, limit_bytes: int) -> bytes:
+        if file == path:
+            path.unlink(missing_ok=True)
+        return read(file, limit_bytes)
+
+    monkeypatch.setattr("corral.store.manifests.read_bounded", gone_before)
+    listing = Store(store.root).scan()
+    assert (listing.models, listing.damaged) == ([], [])
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1e9
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def upload(store: Store, data: bytes) -> str:
+    with store.start_blob(f"sha256:{hashlib.sha256(data).hexdigest()}") as writer:
+        writer.write(data)
+        return writer.commit()
+
+
+@pytest.mark.parametrize("how", ["uploaded again", "asked for"])
+@pytest.mark.parametrize("by", ["delete", "replace", "copy"])
+def test_blob_that_a_client_counts_on_outlives_a_model_that_has_it(tmp_path: Path, gguf: Path, how: str, by: str) -> None:
+    clock = Clock()
+    store = Store(tmp_path / "wanting", clock=clock)
+    add_model(store, "other", gguf, system="other")
+    add_model(store, "m", gguf, system="wanted")
+    wanted = f"sha256:{hashlib.sha256(b'wanted').hexdigest()}"
+    if how == "asked for":
+        assert store.keep_blob(wanted)
+    else:
+        assert upload(store, b"wanted") == wanted
+    match by:
+        case "delete":
+            store.delete(name("m"))
+        case "replace":
+            store.replace(name("m"), store.manifest(name("other")).manifest, prune=True)
+        case "copy":
+            store.copy(name("other"), name("m"), prune=True)
+    assert store.has_blob(wanted)
+
+
+@pytest.mark.parametrize("then", ["a model is made of it", "an hour goes by"])
+def test_blob_that_nobody_counts_on_any_more_goes_with_its_model(tmp_path: Path, gguf: Path, then: str) -> None:
+    clock = Clock()
+    store = Store(tmp_path / "wanting", clock=clock)
+    add_model(store, "m", gguf, system="wanted")
+    upload(store, b"wanted")
+    if then == "an hour goes by":
+        clock.now_s += 3601
+    else:
+        store.write_manifest(name("m"), store.manifest(name("m")).manifest)
+    store.delete(name("m"))
+    assert blobs(store.root) == set()
+
+
+def test_file_that_was_taken_outlives_a_model_that_has_it(store: Store, gguf: Path) -> None:
+    model = add_model(store, "m", gguf)
+    digest = f"sha256:{hashlib.sha256(gguf.read_bytes()).hexdigest()}"
+    store.take_file(gguf, digest, threading.Event())
+    store.delete(model.name)
+    assert store.has_blob(digest)

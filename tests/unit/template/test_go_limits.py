@@ -75,6 +75,26 @@ def test_costly_template_is_given_up_at_once_when_it_must_be_quick(source: str) 
     assert time.process_time() - began < 0.5
 
 
+def test_many_parentheses_are_refused_at_once_as_go_does() -> None:
+    began = time.process_time()
+    with pytest.raises(BadRequestError, match="max expression depth exceeded"):
+        compile_go("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}")
+    assert time.process_time() - began < 0.8
+
+
+def test_many_variables_are_known_at_once() -> None:
+    source = "".join(f"{{{{$a{n}:=1}}}}" for n in range(2500)) + "{{$a0}}" * 3000
+    began = time.process_time()
+    compile_go(source)
+    assert time.process_time() - began < 2.0
+
+
+def test_a_variable_is_forgotten_with_its_block_and_not_before() -> None:
+    compile_go("{{ $x := 1 }}{{ if $x }}{{ $x := 2 }}{{ end }}{{ $x }}")
+    with pytest.raises(BadRequestError, match='undefined variable "\\$x"'):
+        compile_go("{{ if 1 }}{{ $x := 2 }}{{ $x = 3 }}{{ end }}{{ $x }}")
+
+
 @pytest.mark.parametrize("source", DEEP.values(), ids=DEEP)
 def test_deep_template_is_a_bad_request(source: str) -> None:
     with pytest.raises(BadRequestError):

@@ -1,7 +1,9 @@
 """Making model files of others with llama.cpp's quantizer and converters, each in a child process. No native code here."""
 
 import importlib.util
+import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -53,7 +55,7 @@ class LlamaCppWorkshop:
             wanted = " ".join(f"'{package}'" for package in CONVERSION_PACKAGES)
             raise NotSupportedError(
                 "converting safetensors needs packages that are not installed: "
-                f"run `pip install {wanted}` (the extra corral[convert]) in this server's environment"
+                f"run {shlex.quote(sys.executable)} -m pip install {wanted}"
             )
 
     async def convert(self, folder: Path, target: Path, *, to: Quantization, on_progress: Report) -> None:

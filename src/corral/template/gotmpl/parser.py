@@ -3,6 +3,7 @@
 Every function and variable that is named must be known. Source: Go 1.26 text/template/parse/parse.go, written anew.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
@@ -29,6 +30,7 @@ from corral.template.gotmpl.nodes import (
     Variable,
 )
 
+_MAX_PARENTHESES: Final = 100  # one in another; Go takes 10,000, for which Python's own stack has no room
 _OPERANDS: Final = frozenset({"bool", "char", ".", "field", "identifier", "number", "nil", "raw", "string", "variable", "("})
 
 
@@ -58,7 +60,9 @@ class _Parser:
         self._functions = functions
         self._at = 0
         self._furthest = 0  # the last token looked at: where Go says that an error is
-        self._variables = ["$"]
+        self._variables = ["$"]  # in the order of their declaration, so that a block can forget its own
+        self._known = Counter(self._variables)
+        self._parentheses = 0
         self._ranges = 0
         self._action_line = 0
         self._defined: dict[str, List] = {}
@@ -188,6 +192,7 @@ class _Parser:
                 otherwise, end = self._list()
                 if end.kind != "end":
                     self._fail(f"expected end; found {end}")
+        self._known.subtract(self._variables[kept:])
         del self._variables[kept:]
         return Branch(pipeline.start, kind, pipeline, body, otherwise)
 
@@ -218,10 +223,10 @@ class _Parser:
 
     def _inner(self, name: str, context: str) -> None:
         """The body of a template of its own: no variable of the one around it is known in it."""
-        kept = self._variables, self._ranges
-        self._variables, self._ranges = ["$"], 0
+        kept = self._variables, self._known, self._ranges
+        self._variables, self._known, self._ranges = ["$"], Counter("$"), 0
         body, end = self._list()
-        self._variables, self._ranges = kept
+        self._variables, self._known, self._ranges = kept
         if end.kind != "end":
             self._fail(f"unexpected {end} in {context}")
         if name not in self._defined or self._defined[name].is_blank:
@@ -274,6 +279,7 @@ class _Parser:
             self._next()
             targets.append(Variable(token.start, token.text, ()))
             self._variables.append(token.text)
+            self._known[token.text] += 1
             if follows.kind != "mark":
                 return targets, follows.kind == "="
             if context != "range" or len(targets) > 1:
@@ -335,14 +341,22 @@ class _Parser:
             case "nil":
                 return Nil(start)
             case "variable":
-                if token.text not in self._variables:
+                if not self._known[token.text]:
                     self._fail(f"undefined variable {quoted(token.text)}")
                 return Variable(start, token.text, ())
             case "field":
                 return Field(start, (token.text[1:],))
             case "(":
-                return self._pipeline("parenthesized pipeline", ")")
+                return self._parenthesized()
         return Constant(start, self._value(token), token.text)
+
+    def _parenthesized(self) -> Pipeline:
+        self._parentheses += 1
+        if self._parentheses > _MAX_PARENTHESES:
+            self._fail("max expression depth exceeded")
+        pipeline = self._pipeline("parenthesized pipeline", ")")
+        self._parentheses -= 1
+        return pipeline
 
     def _value(self, token: Token) -> Any:
         if token.kind == "bool":
