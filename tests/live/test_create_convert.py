@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import struct
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,25 +18,6 @@ from corral.service.pull import PullService
 from corral.store import MODEL_LAYER, Model, ModelName, Store
 
 pytestmark = [pytest.mark.usefixtures("conversion"), pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-async def workshop() -> AsyncIterator[LlamaCppWorkshop]:
-    made = LlamaCppWorkshop()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-async def service(store: Store, workshop: LlamaCppWorkshop) -> AsyncIterator[CreateService]:
-    made = CreateService(store, workshop)
-    yield made
-    await made.aclose()
 
 
 def uploaded(store: Store, folder: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Quantizing for real: llama.cpp in a child process, by the whole create service, and the result runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,6 @@ from corral.store import MODEL_LAYER, Model, ModelName, Store, read_header
 from tests.support.gguf_files import write_random, write_scripted
 from tests.support.live_engine import ask, launched
 from tests.support.stores import add_model
-
-
-@pytest.fixture
-async def workshop() -> AsyncIterator[LlamaCppWorkshop]:
-    made = LlamaCppWorkshop()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-async def service(store: Store, workshop: LlamaCppWorkshop) -> AsyncIterator[CreateService]:
-    made = CreateService(store, workshop)
-    yield made
-    await made.aclose()
 
 
 async def created(service: CreateService, store: Store, **request: Any) -> tuple[Model, list[Status]]:

@@ -6,6 +6,7 @@ text is cut.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -28,7 +29,7 @@ class Parser(Protocol):
         ...
 
 
-class ReadingParser:
+class ReadingParser(ABC):
     """A parser that is a generator over a source."""
 
     def __init__(self) -> None:
@@ -44,9 +45,9 @@ class ReadingParser:
         self.source.is_closed = True
         return self._go_on()
 
+    @abstractmethod
     def run(self) -> Reading[None]:
         """Reads the whole answer."""
-        raise NotImplementedError
 
     def emit(self, event: Event) -> None:
         if event.raw:
