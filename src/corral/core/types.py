@@ -64,6 +64,29 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: tuple[tuple[int | str, float], ...] = ()  # tokens by number, or all tokens of a text; -inf: never
 
 
+class Thought(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model's family marks what it thinks before it answers, and how long it may."""
+
+    open: str
+    close: str  # also what the engine goes on with where it ends a thought itself
+    is_open: bool = False  # the prompt ends inside of it
+    may_open: bool = True  # the answer may begin with one
+    budget: int = -1  # tokens that it may have; negative: any number
+
+
+class Grammar(msgspec.Struct, frozen=True, kw_only=True):
+    """What a part of an answer must be: from behind the text `after` to the grammar's own end.
+
+    After that the answer is free again; of several grammars each begins wherever its text comes up. Without a text there is
+    only this one, and it is the whole answer, behind the thought where there is one: the answer ends where the grammar does.
+    """
+
+    text: str
+    kind: Literal["lark", "gbnf"] = "lark"  # Lark as llguidance extends it, with %json for a schema; or llama.cpp's GBNF
+    after: str = ""
+    at_start: bool = False  # the text counts only where the answer begins with it, white space aside
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One generation, as an engine takes it: a rendered prompt and how to go on from it.
 
@@ -72,9 +95,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ContextOverflowError, never a cut.
     With a `suffix` the answer goes between the prompt and it: both are plain text then, put between the model's own tokens
     for that. A model without them refuses the job.
+    `media` are the images and sounds that stand in place of `[img-0]`, `[img-1]` and so on in `prompt`, each of which is there
+    once, in any order.
+    Control tokens are no text, but for those whose names `spelled` lists: what an answer is taken apart by.
     """
 
     prompt: str
+    media: tuple[bytes, ...] = ()
+    spelled: tuple[str, ...] = ()
+    thought: Thought | None = None  # None: whatever there is of it is the answer's text like any other
+    grammars: tuple[Grammar, ...] = ()
     suffix: str = ""
     prefix_tokens: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
@@ -93,7 +123,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int  # the whole prompt, cached tokens included
     cached_tokens: int  # those of them that were not computed again
     prompt_ns: int  # time spent on the tokens that were computed
-    eval_tokens: int  # tokens generated, a closing end-of-turn token and cut stop strings included
+    thought_tokens: int = 0  # of the tokens generated, those up to the end of the thought
+    eval_tokens: int  # tokens generated, those that a grammar or a budget dictated included, a closing end-of-turn token and cut stop strings included
     eval_ns: int
 
 
@@ -147,6 +178,7 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     model_path: str
     adapter_paths: tuple[str, ...] = ()
+    projector_paths: tuple[str, ...] = ()  # what makes images and sounds into embeddings
     n_ctx: int  # tokens that one sequence may hold
     n_parallel: int  # sequences that may decode at once
     num_batch: int = 512  # tokens per engine step at most

@@ -13,6 +13,14 @@ Think = bool | str | None  # None: the model's default; a word is a level: "low"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """Whether the answer calls tools: not at all, as the model sees fit, or in any case; with a name, that one."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    name: str = ""  # only with "required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceRequest:
     """What chat and generate have in common."""
 
@@ -21,6 +29,9 @@ class InferenceRequest:
     keep_alive_s: float | None = None  # None: the server's default
     think: Think = None
     format: Any = None  # None: free text; "json" or a JSON Schema object
+    grammar: str = ""  # GBNF that the answer is to meet; of format, grammar, regex and choice only one may be given
+    regex: str = ""
+    choice: tuple[str, ...] = ()  # the answer is to be one of these
     truncate: bool = True
     shift: bool = True
     logprobs: bool = False
@@ -35,6 +46,8 @@ class ChatRequest(InferenceRequest):
 
     messages: tuple[Message, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True  # False: one call an answer at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +107,7 @@ class Done:
     cached_tokens: int
     prompt_ns: int
     eval_tokens: int
+    thought_tokens: int = 0  # those of them that the thought took
     eval_ns: int
     context: tuple[int, ...] | None = None  # generate only: tokens of prompt and answer
     truncation: Truncation | None = None
