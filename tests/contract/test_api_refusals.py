@@ -325,11 +325,8 @@ async def test_a_worker_that_died_while_idle_is_replaced_without_a_word(shop: Ri
 
 
 @pytest.mark.parametrize("path", BOTH)
-async def test_what_models_with_a_projector_are_asked_to_look_at_is_not_available_yet(shop: Rig, path: str) -> None:
+async def test_images_are_shown_as_tags_of_the_prompt(shop: Rig, path: str) -> None:
     more = {"model": "seer", "images": [PNG], "messages": [{"role": "user", "content": "look", "images": [PNG]}]}
-    reply = await shop.http.post(path, json=ASK[path] | more)
-    assert (reply.status_code, reply.headers["content-type"]) == (501, JSON)
-    assert "images" in reply.json()["error"]
     shown = (await shop.http.post(path, json=ASK[path] | more | {"_debug_render_only": True})).json()["_debug_info"]
     assert shown["image_count"] == 1
     assert "[img-0]" in shown["rendered_template"]

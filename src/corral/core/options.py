@@ -54,6 +54,7 @@ OPTION_KINDS: Final[Mapping[str, OptionKind]] = {
     "use_mmap": "boolean",
     "num_thread": "integer",
     "draft_num_predict": "integer",
+    "think_budget": "integer",
 }
 _INT32: Final = (-(2**31), 2**31)
 _WIDER: Final = {"seed": (-(2**63), 2**63)}
@@ -130,6 +131,7 @@ class Options:
     main_gpu: int = 0
     use_mmap: bool | None = None
     num_thread: int = 0
+    think_budget: int = -1  # tokens that a thought may have; negative: any number
 
     @classmethod
     def resolve(cls, *layers: Mapping[str, Any]) -> "Options":

@@ -30,6 +30,7 @@ from corral.parse.formats import (
     ThoughtFormat,
 )
 from corral.parse.machine import Parser, PlainParser, ReadingParser
+from corral.parse.markers import markers
 from corral.parse.messages import MessageParser
 from corral.parse.probe import Render, learn
 
@@ -57,6 +58,7 @@ __all__ = [
     "ThoughtFormat",
     "answer_parser",
     "learn",
+    "markers",
     "merged",
 ]
 

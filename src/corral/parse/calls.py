@@ -113,10 +113,10 @@ class _Bodies:
                 name = yield from self._name()
                 self._said(name, (yield from values.members(self.source, values.braces(body.quote))))
 
-    def _said(self, name: str, arguments: dict[str, Any]) -> None:
+    def _said(self, name: str, arguments: dict[str, Any], call_id: str = "") -> None:
         if not name or (self.is_known_only and name not in self.tools):
             raise NotACallError
-        self.emit(Call(name, arguments, self.source.commit()))
+        self.emit(Call(name, arguments, self.source.commit(), call_id))
 
     def _name(self) -> Reading[str]:
         return (yield from self.source.run(_NAME, _MAX_NAME_CHARS))
@@ -172,23 +172,26 @@ class _Bodies:
     def _named_call(self, body: NamedCalls) -> Reading[None]:
         source = self.source
         name = yield from self._name()
-        if body.before_id == ":":  # the call's number in the answer
+        if body.before_id == ":":  # the call's number in the conversation; name and number are its id
             head, _, number = name.rpartition(":")
-            name = head if number.isdigit() else name
+            is_numbered = number.isdigit()
+            call_id = "".join(words(self.form.around_each.open)[-1:]) + name if is_numbered else ""
+            yield from self._arguments(head if is_numbered else name, words(body.before_arguments), call_id)
         elif body.before_id and (yield from source.literal(body.before_id)):
-            yield from source.find(mark(words(body.before_arguments)[0]), _short())
-            yield from self._arguments(name, words(body.before_arguments)[1:])
-            return
-        yield from self._arguments(name, words(body.before_arguments))
+            pieces: list[str] = []
+            yield from source.find(mark(words(body.before_arguments)[0]), _short(pieces))
+            yield from self._arguments(name, words(body.before_arguments)[1:], "".join(pieces).strip())
+        else:
+            yield from self._arguments(name, words(body.before_arguments))
 
-    def _arguments(self, name: str, before: Sequence[str]) -> Reading[None]:
+    def _arguments(self, name: str, before: Sequence[str], call_id: str = "") -> Reading[None]:
         source = self.source
         for part in before:
             yield from source.space()
             if not (yield from source.literal(part)) and is_tag(part):
                 raise NotACallError
         yield from source.space()
-        self._said(name, (yield from values.members(source, values.JSON)))
+        self._said(name, (yield from values.members(source, values.JSON)), call_id)
         yield from source.space()
         yield from source.literal(_FENCE)
 
@@ -246,17 +249,15 @@ def _without_own_lines(text: str, body: TaggedCalls) -> str:
     return text.removesuffix("\n") if body.after_value.startswith("\n") else text
 
 
-def _short() -> Callable[[str], None]:
-    """Raises NotACallError once too much has gone by for an id."""
-    size = 0
+def _short(pieces: list[str]) -> Callable[[str], None]:
+    """Collects an id; raises NotACallError once it is too long for one."""
 
-    def count(text: str) -> None:
-        nonlocal size
-        size += len(text)
-        if size > _MAX_NAME_CHARS:
+    def collect(text: str) -> None:
+        pieces.append(text)
+        if sum(map(len, pieces)) > _MAX_NAME_CHARS:
             raise NotACallError
 
-    return count
+    return collect
 
 
 class _CallObject:
@@ -277,10 +278,10 @@ class _CallObject:
         if self._is_known_only and key in self._name_keys and isinstance(value, str) and value not in self._tools:
             raise NotACallError
 
-    def meant(self, read: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Name and arguments. Raises NotACallError where there is no name, or where the arguments are no object."""
+    def meant(self, read: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+        """Name, arguments and id. Raises NotACallError where there is no name, or where the arguments are no object."""
         if self._body.is_keyed and len(read) == 1 and isinstance(arguments := next(iter(read.values())), dict):
-            return next(iter(read)), arguments
+            return next(iter(read)), arguments, ""
         inner = read.get("function")
         said = inner if isinstance(inner, dict) else read
         name = next((said[key] for key in self._name_keys if isinstance(said.get(key), str)), "")
@@ -294,4 +295,5 @@ class _CallObject:
             arguments = {}
         if not isinstance(arguments, dict):
             raise NotACallError
-        return name, arguments
+        call_id = read.get(self._body.id_key)
+        return name, arguments, call_id if isinstance(call_id, str) else ""

@@ -38,6 +38,7 @@ class Call:
     name: str
     arguments: dict[str, Any]
     raw: str  # as the model wrote it, with the tags before it
+    call_id: str = ""  # where the model wrote one
 
 
 Event: TypeAlias = Thinking | Content | Markup | Call

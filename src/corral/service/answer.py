@@ -16,7 +16,8 @@ from corral.engine import Engine
 from corral.sched import Lease
 from corral.service.fit import cut_to_fit, dropped_to_fit
 from corral.service.prompt import Prompt
-from corral.service.requests import Delta, Done, Event, Truncation
+from corral.service.requests import Done, Event, Truncation
+from corral.service.shape import Shape
 
 Render = Callable[[Prompt], Awaitable[str]]
 
@@ -27,6 +28,7 @@ class Ask:
 
     prompt: Prompt
     text: str  # the prompt, rendered
+    shape: Shape
     options: Options
     truncate: bool
     shift: bool
@@ -36,9 +38,13 @@ class Ask:
     truncation: Truncation | None = None
 
     def job(self, lease: Lease) -> Job:
-        options = self.options
+        options, shape = self.options, self.shape
         return Job(
             prompt=self.text,
+            media=self.prompt.media,
+            spelled=shape.spelled,
+            thought=shape.thought(self.text),
+            grammars=shape.grammars,
             suffix=self.prompt.infill_suffix,
             prefix_tokens=self.prompt.prefix_tokens,
             sampling=options.sampling,
@@ -64,12 +70,13 @@ class Answer:
     async def events(self) -> AsyncIterator[Event]:
         """Deltas, then Done."""
         said: list[str] = []
+        reader = self.ask.shape.reader(self.ask.text)
         step: Step | None = self.first
         while step is not None:
-            if step.text or step.logprobs:
-                if self.ask.has_context:
-                    said.append(step.text)
-                yield Delta(content=step.text, logprobs=step.logprobs)
+            if self.ask.has_context:
+                said.append(step.text)
+            for delta in reader.read(step):
+                yield delta
             if step.finish:
                 yield self._done(step.finish, await self._context("".join(said)) if self.ask.has_context else None)
                 return
@@ -90,6 +97,7 @@ class Answer:
             cached_tokens=finish.cached_tokens,
             prompt_ns=finish.prompt_ns,
             eval_tokens=finish.eval_tokens,
+            thought_tokens=finish.thought_tokens,
             eval_ns=finish.eval_ns,
             context=context,
             truncation=self.ask.truncation,

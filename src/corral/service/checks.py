@@ -3,10 +3,10 @@
 Source: ollama@v0.32 server/routes.go, ChatHandler and GenerateHandler.
 """
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
-from corral.core.errors import BadRequestError, CapabilityError, NotSupportedError
+from corral.core.errors import BadRequestError, CapabilityError
 from corral.service.requests import ChatRequest, GenerateRequest, InferenceRequest
 from corral.store import Model
 
@@ -24,8 +24,9 @@ def check_chat(model: Model, request: ChatRequest, can: Collection[str], *, igno
     _check_kind(request, can, "chat")
     if request.tools and "tools" not in can:
         raise CapabilityError(f"{model.name.full} does not support tools")
+    _check_tools(request)
     if request.messages:
-        _check_to_come(request)
+        _check_constraints(request)
     for message in request.messages:
         _check_images(model, request, len(message.images), can, ignores_images=ignores_images)
 
@@ -38,16 +39,8 @@ def check_generate(model: Model, request: GenerateRequest, can: Collection[str],
     if request.suffix and "insert" not in can:
         raise cannot_insert(model)
     if request.prompt:  # without one the model is loaded, whatever else there is
-        _check_to_come(request)
+        _check_constraints(request)
         _check_images(model, request, len(request.images), can, ignores_images=ignores_images)
-
-
-def check_answerable(tools: Collection[object], image_count: int) -> None:
-    """What can be rendered and not answered yet."""
-    if tools:
-        raise NotSupportedError("tools: this version of Corral does not parse tool calls yet; send the request without tools")
-    if image_count:
-        raise NotSupportedError("images: this version of Corral does not read images yet; send the request without images")
 
 
 def cannot_insert(model: Model) -> CapabilityError:
@@ -63,9 +56,31 @@ def _check_kind(request: InferenceRequest, can: Collection[str], use: str) -> No
         raise CapabilityError(f'"{request.model}" does not support {use}')
 
 
-def _check_to_come(request: InferenceRequest) -> None:
-    if request.format is not None:
-        raise NotSupportedError("format: this version of Corral has no structured output yet; send the request without format")
+def _check_tools(request: ChatRequest) -> None:
+    names = [_name_of(tool) for tool in request.tools]
+    for number, name in enumerate(names):
+        if not name:
+            raise BadRequestError(f"tools[{number}]: the function has no name; every tool needs one")
+        if name in names[:number]:
+            raise BadRequestError(f'tools[{number}]: there is another tool named "{name}"; every tool needs a name of its own')
+    choice = request.tool_choice
+    if choice.mode == "required" and not names:
+        raise BadRequestError("tool_choice asks for a call, and there are no tools; send tools or leave tool_choice out")
+    if choice.name and choice.name not in names:
+        raise BadRequestError(f'tool_choice names "{choice.name}", which is none of the tools: {", ".join(names)}')
+
+
+def _name_of(tool: Mapping[str, Any]) -> str:
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def _check_constraints(request: InferenceRequest) -> None:
+    given = {"format": request.format is not None, "grammar": request.grammar, "regex": request.regex, "choice": request.choice}
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise BadRequestError(f"{' and '.join(names)} cannot be given together; send one of them")
 
 
 def _check_images(model: Model, request: InferenceRequest, count: int, can: Collection[str], *, ignores_images: bool) -> None:

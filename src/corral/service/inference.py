@@ -8,6 +8,7 @@ more, and clients take turns.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from corral.core.aio import ThreadLimiter
@@ -16,13 +17,14 @@ from corral.core.errors import BadRequestError
 from corral.core.options import Options
 from corral.sched import Lease, Running, Scheduler
 from corral.service.answer import Answer, Ask, begin
-from corral.service.checks import check_answerable, check_chat, check_generate, check_logprobs
+from corral.service.checks import check_chat, check_generate, check_logprobs
 from corral.service.lookup import ModelLookup
 from corral.service.models import capabilities
-from corral.service.prompt import Prompt, chat_prompt, generate_prompt
+from corral.service.prompt import Prompt, chat_prompt, generate_prompt, template_of
 from corral.service.rendering import Rendering
 from corral.service.requests import ChatRequest, Event, GenerateRequest, InferenceRequest, Loaded, Rendered
 from corral.service.second_try import tried_twice
+from corral.service.shape import Shape, shape_of
 from corral.store import Model, Store
 from corral.template import MAX_RENDERINGS
 
@@ -70,7 +72,8 @@ class Inference:
             yield await self._loaded(model, options, request)
             return
         prompt = await self._sized(_template_chars(model), chat_prompt, model, request, can)
-        async with self._answered(model, options, request, prompt, began_ns) as events:
+        thinks = "thinking" in can
+        async with self._answered(model, options, request, prompt, began_ns, has_form=thinks or bool(prompt.tools)) as events:
             yield events
 
     @asynccontextmanager
@@ -93,7 +96,10 @@ class Inference:
             return
         size_chars = _template_chars(model) if request.template is None else len(request.template)
         prompt = await self._sized(size_chars, generate_prompt, model, request, can)
-        async with self._answered(model, options, request, prompt, began_ns, has_context=not request.raw) as events:
+        thinks = "thinking" in can and not request.raw and not request.suffix
+        async with self._answered(
+            model, options, request, prompt, began_ns, has_form=thinks, has_context=not request.raw
+        ) as events:
             yield events
 
     # From a prompt to its answer
@@ -107,16 +113,17 @@ class Inference:
         prompt: Prompt,
         began_ns: int,
         *,
+        has_form: bool,
         has_context: bool = False,
     ) -> AsyncIterator[AsyncIterator[Event]]:
         text = await self._rendered(prompt, request.client)
         if request.debug_render_only:
-            yield _only(Rendered(prompt.shown(text), prompt.image_count))
+            yield _only(Rendered(prompt.shown(text), len(prompt.media)))
             return
-        check_answerable(prompt.tools, prompt.image_count)
         ask = Ask(
             prompt=prompt,
             text=text,
+            shape=await self._shape(model, options, request, prompt, has_form=has_form),
             options=options,
             truncate=request.truncate,
             shift=request.shift and model.gguf.architecture not in _NEVER_SHIFTED,
@@ -127,6 +134,16 @@ class Inference:
         async with AsyncExitStack() as stack:
             answer = await tried_twice(model, lambda: self._begun(stack, model, request, ask))
             yield answer.events()
+
+    async def _shape(
+        self, model: Model, options: Options, request: InferenceRequest, prompt: Prompt, *, has_form: bool
+    ) -> Shape:
+        """Raises BadRequestError for a format or for tools that cannot be followed."""
+        template = template_of(model)
+        form = await self._rendering.forms.of(template) if has_form else None
+        work = partial(shape_of, form, request, prompt.tools, options, call_id_chars=template.call_id_chars)
+        is_small = request.format in (None, "json") and not prompt.tools
+        return work() if is_small else await self._threads.run(work)
 
     async def _rendered(self, prompt: Prompt, client: str) -> str:
         text = self._rendering.at_once(prompt)

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from corral.core.types import Message
 from corral.service.checks import cannot_insert
-from corral.service.requests import ChatRequest, GenerateRequest, Think
+from corral.service.history import linked
+from corral.service.requests import ChatRequest, GenerateRequest, InferenceRequest, Think
 from corral.store import Model
 from corral.template import ChatTemplate, Conversation, RenderingProcesses, choose, compile_go, compile_jinja
 
@@ -38,8 +39,9 @@ class Prompt:
         return len(self.suffix) + sum(len(message.content) + len(message.thinking) for message in self.messages)
 
     @property
-    def image_count(self) -> int:
-        return sum(len(message.images) for message in self.messages)
+    def media(self) -> tuple[bytes, ...]:
+        """The images, in the order of their tags."""
+        return tuple(image for message in self.messages for image in message.images)
 
     @property
     def infill_suffix(self) -> str:
@@ -78,10 +80,10 @@ def chat_prompt(model: Model, request: ChatRequest, can: Collection[str]) -> Pro
     if model.system and request.messages[0].role != "system":
         messages = (Message(role="system", content=model.system), *messages)
     return Prompt(
-        messages=messages if "vision" in can else tuple(map(_without_images, messages)),
+        messages=linked(messages if "vision" in can else tuple(map(_without_images, messages))),
         template=template_of(model),
-        tools=request.tools,
-        think=request.think,
+        tools=request.tools if request.tool_choice.mode != "none" else (),
+        think=_think(request, can),
     )
 
 
@@ -109,7 +111,13 @@ def generate_prompt(model: Model, request: GenerateRequest, can: Collection[str]
             bos=bos,
         )
     before = () if request.raw else tuple(_before(model, request))
-    return Prompt(messages=(*before, user), template=template, think=request.think, prefix_tokens=request.context, bos=bos)
+    think = _think(request, can)
+    return Prompt(messages=(*before, user), template=template, think=think, prefix_tokens=request.context, bos=bos)
+
+
+def _think(request: InferenceRequest, can: Collection[str]) -> Think:
+    """A model that can think does, unless it is told not to. Source: ollama@v0.32 server/routes.go."""
+    return True if request.think is None and "thinking" in can else request.think
 
 
 def _before(model: Model, request: GenerateRequest) -> Iterator[Message]:

@@ -9,6 +9,7 @@ this object's own: they end when it is closed.
 from typing import Final
 
 from corral.core.aio import ThreadLimiter
+from corral.service.forms import Forms
 from corral.service.prompt import Prompt
 from corral.template import MAX_RENDERINGS, RenderingProcesses, TemplateTooCostlyError
 
@@ -19,6 +20,7 @@ class Rendering:
     def __init__(self) -> None:
         self._threads = ThreadLimiter("corral-render", MAX_RENDERINGS)
         self._processes = RenderingProcesses()
+        self.forms = Forms(self._processes)
 
     async def render(self, prompt: Prompt) -> str:
         """The text. Raises BadRequestError with the template's complaint, or where it would take too much time or memory."""
@@ -41,4 +43,5 @@ class Rendering:
     def close(self) -> None:
         """What is under way ends with an error, so that nothing waits for it."""
         self._threads.close()
+        self.forms.close()
         self._processes.close()

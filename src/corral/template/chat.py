@@ -30,6 +30,11 @@ class ChatTemplate(Protocol):
         """Whether it knows of thoughts, its own or those of earlier turns."""
         ...
 
+    @property
+    def call_id_chars(self) -> int:
+        """How many letters and digits an id of a call must have for it; 0: any id will do. Others are replaced."""
+        ...
+
     def render(self, conversation: Conversation, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
         """The prompt, ready for the model's next turn. Raises BadRequestError with the template's own complaint.
 

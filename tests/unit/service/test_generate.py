@@ -11,7 +11,6 @@ from corral.core.errors import (
     EngineCrashedError,
     EngineLostError,
     ForbiddenError,
-    NotSupportedError,
 )
 from corral.core.types import Message
 from corral.engine.fake import Script
@@ -163,12 +162,14 @@ async def test_images_that_a_model_cannot_read_are_left_out_where_that_is_set(tm
     assert b.prompts == ["look", "look"]
 
 
-async def test_images_that_a_model_can_read_cannot_be_read_yet(tmp_path: Path) -> None:
-    async with bench(make_model(tmp_path, "m", reads_images=True), ignores_images=True) as b:
-        for request in (b.generate("m", "x", images=(b"0",)), b.chat("m", Message(role="user", images=(b"0",)))):
-            with pytest.raises(NotSupportedError, match="images"):
-                await request
-    assert b.launcher.specs == []
+async def test_images_reach_the_engine_in_the_order_of_their_tags(tmp_path: Path) -> None:
+    async with bench(
+        make_model(tmp_path, "m", template="{{ range .Messages }}{{ .Content }};{{ end }}", reads_images=True)
+    ) as b:
+        await b.generate("m", "x", images=(b"0", b"1"))
+        await b.chat("m", Message(role="user", images=(b"2",)), Message(role="user", content="a [img]", images=(b"3",)))
+    assert [job.media for job in b.jobs] == [(b"0", b"1"), (b"2", b"3")]
+    assert b.prompts == ["[img-0][img-1]x;", "[img-0]\n\na [img-1];"]
 
 
 async def test_old_vision_models_take_one_image(tmp_path: Path) -> None:

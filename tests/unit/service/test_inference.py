@@ -13,7 +13,6 @@ from corral.core.errors import (
     CorralError,
     EngineCrashedError,
     ModelNotFoundError,
-    NotSupportedError,
 )
 from corral.core.types import Message
 from corral.engine.fake import Script
@@ -202,7 +201,6 @@ IMAGE = Message(role="user", content="x", images=(b"png",))
             BadRequestError,
             'option "temperature" must be of type float32',
         ),
-        (ChatRequest(model="m", messages=(user("x"),), format="json"), NotSupportedError, "format"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

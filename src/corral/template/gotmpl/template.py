@@ -32,6 +32,7 @@ class GoTemplate:
     """A compiled Go template. Made by `compile_go`."""
 
     kind: Literal["go"] = "go"
+    call_id_chars: Final = 0
 
     def __init__(self, source: str) -> None:
         self.source = source

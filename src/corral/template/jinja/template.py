@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from corral.core.errors import BadRequestError
 from corral.core.types import Message
 from corral.template.cache import SourceCache
+from corral.template.call_ids import wanted_chars, with_fitting_ids
 from corral.template.conversation import Conversation
 from corral.template.jinja.job import Job
 from corral.template.jinja.names import names
@@ -43,6 +44,10 @@ class JinjaTemplate:
     def has_thinking(self) -> bool:
         return self._traits.has_thinking
 
+    @property
+    def call_id_chars(self) -> int:
+        return self._traits.call_id_chars
+
     def render(self, conversation: Conversation, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
         """Waits for another process, so it is for a thread. There is no quick way."""
         job = self._job(conversation)
@@ -57,7 +62,9 @@ class JinjaTemplate:
         if self._traits.asks_for_functions:  # Firefunction's way to ask for tools
             date = datetime.now().astimezone().strftime("%B %d %Y %H:%M:%S GMT")
             names_given |= {"functions": json.dumps(tools, ensure_ascii=False, indent=4), "datetime": date}
-        messages = [message_for_jinja(message) for message in conversation.messages]
+        chars = self._traits.call_id_chars
+        given = (with_fitting_ids(one, chars) for one in conversation.messages) if chars else conversation.messages
+        messages = [message_for_jinja(message) for message in given]
         return Job(source=self.source, messages=messages, tools=tools, names=names_given)
 
 
@@ -75,12 +82,13 @@ class _Traits:
     has_tools: bool
     has_thinking: bool
     asks_for_functions: bool
+    call_id_chars: int
 
     @classmethod
     def of(cls, source: str) -> "_Traits":
         used = names(source)
         thinks = bool(used & _THINKING_NAMES or _THINKING_MARKS.search(source))
-        return cls(bool(used & _TOOL_NAMES), thinks, "functions" in used)
+        return cls(bool(used & _TOOL_NAMES), thinks, "functions" in used, wanted_chars(source))
 
 
 _traits: Final = SourceCache(_Traits.of)
