@@ -22,7 +22,9 @@ from corral.template.jinja.process import RenderingProcesses
 MAX_CHARS: Final = 256 << 10
 _TOOL_NAMES: Final = frozenset({"tools", "functions"})
 _THINKING_NAMES: Final = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
-_THINKING_MARKS: Final = re.compile(r"reasoning_content|</?think>")
+_THINKING_MARKS: Final = re.compile(
+    r"reasoning_content|</?think(?:ing)?>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>|</?seed:think>|<\|channel>thought"
+)
 
 
 class JinjaTemplate:
