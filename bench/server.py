@@ -3,8 +3,8 @@
     .venv/bin/python bench/server.py [--model FILE.gguf] [--rounds 3]
 
 Prints what an idle server takes, how soon it and `corral ls` are there, cold load to first token, small requests one by one,
-and streamed tokens a second over NDJSON at 1, 8 and 16 streams. What has a peer is measured in turns in the same run and
-printed as a ratio: the machine may be shared, so trust the ratios.
+streamed tokens a second over NDJSON at 1, 8 and 16 streams, and what a streamed token costs the server in each dialect. What
+has a peer is measured in turns in the same run and printed as a ratio: the machine may be shared, so trust the ratios.
 """
 
 import argparse
@@ -195,6 +195,43 @@ def streams(gguf: Path, rounds: int) -> None:
             )
 
 
+def dialect_bodies(index: int) -> dict[str, dict[str, object]]:
+    """The same request in every dialect, by the path it goes to; greedy, so that all have the same answer."""
+    said = {"model": NAME, "stream": True, "messages": [{"role": "user", "content": prompt(index)}], "temperature": 0}
+    return {
+        "/api/chat": said | {"options": {"num_predict": TOKENS, "temperature": 0}},
+        "/v1/chat/completions": said | {"max_completion_tokens": TOKENS},
+        "/v1/responses": said | {"input": prompt(index), "max_output_tokens": TOKENS},
+        "/v1/messages": said | {"max_tokens": TOKENS},
+    }
+
+
+def busy_ns(pid: int) -> int:
+    """Time that the process's threads have spent on a core."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def dialects(gguf: Path, rounds: int) -> None:
+    """What a streamed token costs the server itself, its workers left aside, in each dialect. Linux alone tells."""
+    count = STREAMS[1]
+    requests = [dialect_bodies(index) for index in range(count)]
+    costs: dict[str, list[float]] = {path: [] for path in requests[0]}
+    with corral() as server:
+        server.add(NAME, gguf)
+        asyncio.run(at_once(server.port, "/api/chat", [bodies["/api/chat"] for bodies in requests]))
+        for _ in range(rounds):
+            for path, taken in costs.items():
+                began_ns = busy_ns(server.pid)
+                asyncio.run(at_once(server.port, path, [bodies[path] for bodies in requests]))
+                taken.append((busy_ns(server.pid) - began_ns) / (count * TOKENS) / 1000)
+    for path, taken in costs.items():
+        ratios = [one / other for one, other in zip(taken, costs["/api/chat"], strict=True)]
+        print(
+            f"a streamed token of {path:20} {statistics.median(taken):6.1f} us   "
+            f"of NDJSON's {statistics.median(ratios):.2f} (wanted: 1.30 or less)"
+        )
+
+
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--model", type=Path, help="a GGUF; SmolLM2 135M as Q4_0 unless given")
@@ -205,6 +242,7 @@ def main() -> None:
     cold(gguf, given.rounds)
     small_requests(given.rounds)
     streams(gguf, given.rounds)
+    dialects(gguf, given.rounds)
 
 
 if __name__ == "__main__":

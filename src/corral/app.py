@@ -25,8 +25,18 @@ from corral.core.settings import Address, Settings, SettingsError
 from corral.engine import Launcher
 from corral.engine.llamacpp import LlamaCppLauncher, LlamaCppWorkshop
 from corral.registry import DEFAULT_CONNECTIONS, Limits
-from corral.sched import Scheduler
-from corral.service import BlobService, CreateService, EmbedService, Inference, ModelService, PullService, PushService
+from corral.sched import MOST_VOCABULARIES, Scheduler, Vocabularies
+from corral.service import (
+    BlobService,
+    CreateService,
+    EmbedService,
+    Inference,
+    ModelService,
+    PullService,
+    PushService,
+    RerankService,
+    TokenService,
+)
 from corral.store import Store
 
 log: Final = logging.getLogger(__name__)
@@ -44,6 +54,9 @@ class Corral:
         self.scheduler = Scheduler(self.launcher, settings)
         self.inference = Inference(self.store, self.scheduler, ignores_images=settings.ignore_images)
         self.embed = EmbedService(self.store, self.scheduler)
+        self.rerank = RerankService(self.store, self.scheduler)
+        self.vocabularies = Vocabularies(self.launcher, self.scheduler.line(MOST_VOCABULARIES), settings)
+        self.tokens = TokenService(self.store, self.vocabularies)
         self.workshop = LlamaCppWorkshop()
         limits = Limits(connections=settings.max_transfer_streams or DEFAULT_CONNECTIONS)
         self.pull = PullService(
@@ -60,6 +73,8 @@ class Corral:
         self.services = Services(
             inference=self.inference,
             embed=self.embed,
+            rerank=self.rerank,
+            tokens=self.tokens,
             models=self.models,
             create=self.create,
             pull=self.pull,
@@ -94,9 +109,11 @@ class Corral:
         A part that fails to end keeps no other from it; its error is raised when all have ended.
         """
         async with AsyncExitStack() as parts:
-            for part in (self.inference, self.embed, self.models, self.workshop, self.blobs, self._threads):
+            for part in (self.inference, self.embed, self.rerank, self.tokens, self.models, self.workshop, self.blobs):
                 parts.callback(part.close)
+            parts.callback(self._threads.close)
             parts.push_async_callback(self.launcher.aclose)
+            parts.push_async_callback(self.vocabularies.aclose)
             parts.push_async_callback(self.scheduler.aclose)
             parts.push_async_callback(self.push.aclose)
             parts.push_async_callback(self.pull.aclose)

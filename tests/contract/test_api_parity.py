@@ -1,4 +1,4 @@
-"""The table of endpoints in the documents: it names every route of Ollama's API, and tests that there are."""
+"""The table of endpoints in the documents: it names every route of Ollama's and OpenAI's API, and tests that there are."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ async def test_the_table_names_every_route(empty: Rig) -> None:
     served = {
         (method.upper(), path)
         for path, methods in paths.items()
-        if path == "/" or path.startswith("/api/")
+        if path == "/" or path.startswith(("/api/", "/v1/"))
         for method in methods
     }
     assert named == served

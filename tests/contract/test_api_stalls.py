@@ -11,10 +11,10 @@ import uvicorn
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from corral.api.errors import OLLAMA
 from corral.api.exchange import Endpoint, Exchange
+from corral.api.ollama import OLLAMA
 from corral.api.ollama.blobs import upload
-from corral.api.openapi import Operation
+from corral.api.openapi import Api, Operation
 from corral.api.routes import routes
 from corral.core.errors import EngineCrashedError
 from corral.service import BlobService
@@ -142,7 +142,7 @@ def test_a_client_that_leaves_ends_the_taking_of_the_file_that_it_has_named(tmp_
     store = LongTaking(tmp_path)
     uploads = BlobService(store)
     row = Operation(path="/api/blobs/{digest}", methods=("POST",), handler=upload(uploads), summary="", tag="", uploads=True)
-    with served(Router(routes([row], OLLAMA))) as port:
+    with served(Router(routes([Api(OLLAMA, [row])]))) as port:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
             named = (
                 f"POST /api/blobs/sha256:{'0' * 64} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nX-Corral-File: /a.gguf\r\n\r\n"

@@ -426,7 +426,7 @@ def test_a_server_that_is_none_of_ours_is_named(corral: Run, stub: Stub, monkeyp
     assert "does not speak https" in corral("ls").err
 
 
-@pytest.mark.parametrize("module", ["models", "running", "show", "run", "pull", "absent"])
+@pytest.mark.parametrize("module", ["models", "running", "show", "run", "pull", "absent", "bench.command"])
 def test_commands_import_nothing_heavy(module: str) -> None:
     code = f"import sys, corral.cli.main, corral.cli.{module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -99,7 +99,7 @@ async def test_errand_ends_with_its_server(tmp_path: Path) -> None:
     source = await asyncio.to_thread(write_random, tmp_path / "a.gguf", width=1024, ff=8192, layers=6, heads=8)
     script = (
         "import subprocess, sys, os\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'corral.engine.llamacpp.quantize', *sys.argv[1:]],"
+        "child = subprocess.Popen([sys.executable, '-m', 'corral.engine.llamacpp.errands.quantize', *sys.argv[1:]],"
         " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"

@@ -108,6 +108,6 @@ def _quantizing(root: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "corral.engine.llamacpp.quantize" in line and any(str(root) in word for word in line):
+        if "corral.engine.llamacpp.errands.quantize" in line and any(str(root) in word for word in line):
             found.append(process)
     return found

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from corral.core.errors import BadRequestError, ContextOverflowError, EngineCrashedError, ModelLoadError
+from corral.core.errors import BadRequestError, ContextOverflowError, EngineCrashedError
 from corral.core.types import EmbedJob
-from corral.engine.llamacpp import LlamaCppEngine, LlamaCppLauncher
+from corral.engine.llamacpp import LlamaCppEngine
 from tests.support.bert import POOLS, Bert
 from tests.support.gguf_bert import Pooling, random_bert, tokenizer, write_bert
 from tests.support.gguf_files import write_random
-from tests.support.live_engine import ask, job_of, launched, spec_of
+from tests.support.live_engine import ask, job_of, launched
 
 TEXTS = ["the sky", "hello word", "why is the sky blue?", "a", "blueing skying, the words", "x1 y2 z3!"]
 Rows = npt.NDArray[np.float32]
@@ -112,14 +112,6 @@ async def test_embedding_model_generates_no_text(bert_file: Path) -> None:
         with pytest.raises(BadRequestError, match="makes embeddings and cannot generate text"):
             await ask(engine, "hi")
         assert (engine.info.n_parallel, engine.info.can_shift) == (4, False)
-
-
-async def test_model_that_ranks_is_not_loaded(bert: Bert, tmp_path: Path) -> None:
-    launcher = LlamaCppLauncher(keeps_standby=False)
-    path = write_bert(tmp_path / "ranker.gguf", bert, pooling="rank")
-    with pytest.raises(ModelLoadError, match="ranks texts by a query"):
-        await launcher.launch(spec_of(path), lambda _share: None)
-    await launcher.aclose()
 
 
 async def test_chat_model_embeds_and_reads_a_long_text_in_pieces(chat_file: Path) -> None:

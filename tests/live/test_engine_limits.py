@@ -8,9 +8,9 @@ import pytest
 from corral.core.errors import EngineError
 from corral.core.types import LoadSpec
 from corral.engine import KV_BYTES_PER_VALUE
-from corral.engine.llamacpp.binding import KV_TYPES
-from corral.engine.llamacpp.worker import tokenized
-from corral.wire.link import Tokenize, TokenizeFailed, Tokens
+from corral.engine.llamacpp.worker.native.binding import KV_TYPES
+from corral.engine.llamacpp.worker.words import tokenized
+from corral.wire.link import CallFailed, Tokenize, Tokens
 from tests.support.gguf_files import write_random
 from tests.support.live_engine import ask, launched
 from tests.support.toy_engine import ToyWords
@@ -56,7 +56,7 @@ def test_text_that_cannot_be_tokenized_is_answered_with_the_reason() -> None:
     words = ToyWords()
     assert tokenized(words, Tokenize(1, "ab", add_special=False)) == Tokens(1, [97, 98])
     refusal = tokenized(words, Tokenize(2, "a\nb", add_special=False))
-    assert refusal == TokenizeFailed(2, "llama.cpp cannot tokenize a text of 3 bytes")
+    assert refusal == CallFailed(2, "llama.cpp cannot tokenize a text of 3 bytes")
 
 
 def test_every_type_of_cells_has_a_size() -> None:

@@ -147,7 +147,11 @@ def _body(form: CallFormat, number: int, name: str, arguments: Mapping[str, Any]
         case JsonCalls() as body:
             members = [f'"{body.name_key}": "{name}"', f'"{body.arguments_key}": {said}']
             if body.id_key:
-                members.insert(0 if body.id_first else 2, f'"{body.id_key}": "call0000{number}"')
+                call_id = str(number) if body.id_number else f"call0000{number}"
+                members.insert(
+                    0 if body.id_first else 2,
+                    f'"{body.id_key}": {call_id if body.id_number == "number" else json.dumps(call_id)}',
+                )
             return "{" + ", ".join(members) + "}"
         case NamedCalls() as body:
             call_id = "" if not body.before_id else str(number) if body.before_id == ":" else f"call0000{number}"

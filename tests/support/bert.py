@@ -52,6 +52,11 @@ class Bert:
             x = self._layer(f"encoder.layer.{layer}", x)
         return x
 
+    def scores(self, tokens: Sequence[int]) -> Array:
+        """What the classifier says of the tokens. Of a query and a text: the higher the first number, the better they fit."""
+        dense = np.tanh(self._linear("classifier.dense", self.hidden(tokens)[:1]))
+        return np.asarray(self._linear("classifier.out_proj", dense)[0])
+
     def _layer(self, name: str, x: Array) -> Array:
         attended = self._linear(f"{name}.attention.output.dense", self._attention(f"{name}.attention.self", x))
         x = self._norm(f"{name}.attention.output.LayerNorm", x + attended)
@@ -88,6 +93,11 @@ class WordPiece:
         """Token ids between [CLS] and [SEP], `most` of them with those two."""
         pieces = [piece for word in _words(text) for piece in self._pieces(word)]
         return [self.vocabulary["[CLS]"], *pieces[: most - 2], self.vocabulary["[SEP]"]]
+
+    def pair(self, query: str, text: str, *, most: int = 512) -> list[int]:
+        """Token ids of a query and a text, as a model that ranks reads them; the text cut to make them `most`."""
+        asked, told = self.tokens(query), self.tokens(text)[1:-1]
+        return [*asked, *told[: most - len(asked) - 1], asked[-1]]
 
     def _pieces(self, word: str) -> list[int]:
         found: list[int] = []

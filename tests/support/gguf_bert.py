@@ -16,6 +16,8 @@ _NAMES: Final = {
     "embeddings.position_embeddings": "position_embd",
     "embeddings.token_type_embeddings": "token_types",
     "embeddings.LayerNorm": "token_embd_norm",
+    "classifier.dense": "cls",
+    "classifier.out_proj": "cls.output",
 }
 _LAYER_NAMES: Final = {
     "attention.self.query": "attn_q",
@@ -39,8 +41,10 @@ def vocabulary() -> list[str]:
     return [*_SPECIAL, *pieces]
 
 
-def random_bert(*, width: int = 64, layers: int = 2, heads: int = 4, ff: int = 128, context: int = 64, seed: int = 0) -> Bert:
-    """Weights rounded to 16 bits, so that the file holds them exactly."""
+def random_bert(
+    *, width: int = 64, layers: int = 2, heads: int = 4, ff: int = 128, context: int = 64, seed: int = 0, classes: int = 0
+) -> Bert:
+    """Weights rounded to 16 bits, so that the file holds them exactly. With `classes` it has a classifier behind it."""
     random = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
 
@@ -66,6 +70,9 @@ def random_bert(*, width: int = 64, layers: int = 2, heads: int = 4, ff: int = 1
         linear(f"{at}.intermediate.dense", ff, width)
         linear(f"{at}.output.dense", width, ff)
         norm(f"{at}.output.LayerNorm")
+    if classes:
+        linear("classifier.dense", width, width)
+        linear("classifier.out_proj", classes, width)
     return Bert(weights, layers, heads)
 
 
@@ -87,6 +94,9 @@ def write_bert(path: Path, bert: Bert, *, pooling: Pooling | None = "mean", name
     out.add_causal_attention(False)
     if pooling:
         out.add_uint32("bert.pooling_type", _POOLING[pooling])
+    classes = len(bert.weights.get("classifier.out_proj.bias", ()))
+    if classes > 1:
+        out.add_classifier_output_labels([f"class {number}" for number in range(classes)])
     out.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     out.add_quantization_version(2)
     _write_tokenizer(out)

@@ -4,6 +4,7 @@
 needs attention to matter. Both run in llama.cpp. Every byte is tokenized (`gpt2` tokenizer over the 256 byte letters).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -48,8 +49,25 @@ def _tokens(specials: Iterable[str]) -> list[Token]:
     return normal + [(text, gguf.TokenType.CONTROL) for text in dict.fromkeys(specials)]
 
 
-def _pieces(say: str, tokens: list[Token], *, split_characters: bool) -> list[Token]:
+def _pieces_around(say: str, taken: set[str], controls: Sequence[str]) -> list[Token]:
+    """With these texts as control tokens. Where what is between two of them has been a piece before, the second is none."""
+    pieces: list[Token] = []
+    held = ""
+    for part in re.split(f"({'|'.join(map(re.escape, controls))})", say):
+        used = {*taken, *(text for text, _ in pieces)}
+        if held or part not in controls:
+            part = held + part
+            held = part if part in used else ""
+            pieces += [] if held else [(piece, gguf.TokenType.USER_DEFINED) for piece in _cut(part, used)]
+        else:
+            pieces.append((part, gguf.TokenType.CONTROL))
+    return pieces
+
+
+def _pieces(say: str, tokens: list[Token], *, split_characters: bool, controls: Sequence[str] = ()) -> list[Token]:
     taken = {text for text, _ in tokens}
+    if controls:
+        return _pieces_around(say, taken, controls)
     if not split_characters:
         return [(piece, gguf.TokenType.USER_DEFINED) for piece in _cut(say, taken)]
     letters = byte_letters()
@@ -112,6 +130,7 @@ def write_scripted(
     bos: str | None = None,
     arch: str = "llama",
     split_characters: bool = False,
+    controls: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
     split_tensors: int = 0,
 ) -> Path:
@@ -120,12 +139,12 @@ def write_scripted(
     Attention and feed-forward are zero, so the next token depends on the last one alone: each piece of `say` (about three
     characters, `split_characters`: three bytes, also inside a character) is followed by the next one, and any token that is
     no piece is followed by the first: a prompt that itself ends in a piece goes on from there. With `bos` the tokenizer puts
-    it before every prompt. `metadata` adds or replaces keys.
+    it before every prompt. `controls` are control tokens, each of them once in `say`. `metadata` adds or replaces keys.
     With `split_tensors` the file is `path-00001-of-….gguf` and those after it, of so many tensors each.
     `arch` other than llama names the model so and leaves all else: a file that no engine can load.
     """
     tokens = _tokens([eos, *special, *([bos] if bos else [])])
-    pieces = _pieces(say, tokens, split_characters=split_characters)
+    pieces = _pieces(say, tokens, split_characters=split_characters, controls=controls)
     eos_id, first = 257, len(tokens)
     tokens += pieces
     width, ff = -(-(len(pieces) + 1) // 256) * 256, 32
@@ -164,7 +183,7 @@ def write_scripted(
 def write_random(
     path: Path,
     *,
-    arch: Literal["llama", "gemma3"] = "llama",
+    arch: Literal["llama", "gemma3", "qwen2vl", "qwen3"] = "llama",
     vocab: int = 512,
     layers: int = 2,
     width: int = 64,
@@ -180,10 +199,13 @@ def write_random(
     bos: str | None = None,
     jinja: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    more_tensors: Mapping[str, Array] | None = None,
 ) -> Path:
-    """A model with random weights, the same for the same `seed`. `gemma3` attends over a sliding `window` in most layers.
+    """A model with random weights, the same for the same `seed`. `gemma3` attends over a sliding `window` in most layers,
+    `qwen2vl` has positions in several dimensions.
 
-    `vocab` is filled up with words `w300`, `w301` …; it is never smaller than the 256 bytes and the special tokens.
+    `more_tensors` are there besides. `vocab` is filled up with words `w300`, `w301` …; it is never smaller than the 256 bytes
+    and the special tokens.
     """
     tokens = _tokens([eos, *special, *([bos] if bos else [])])
     tokens += [(f"w{number}", gguf.TokenType.NORMAL) for number in range(len(tokens), vocab)]
@@ -194,7 +216,7 @@ def write_random(
 
     one = np.ones(width, np.float32)
     tensors: dict[str, Array] = {"token_embd.weight": weights(len(tokens), width), "output_norm.weight": one}
-    if arch == "llama":
+    if arch != "gemma3":
         tensors["output.weight"] = weights(len(tokens), width)
     for layer in range(layers):
         block = {
@@ -208,8 +230,9 @@ def write_random(
             "ffn_up": weights(ff, width),
             "ffn_down": weights(width, ff),
         }
-        if arch == "gemma3":
+        if arch in ("gemma3", "qwen3"):
             block |= {"attn_q_norm": np.ones(head_size, np.float32), "attn_k_norm": np.ones(head_size, np.float32)}
+        if arch == "gemma3":
             block |= {"post_attention_norm": one, "post_ffw_norm": one}
         tensors |= {f"blk.{layer}.{part}.weight": tensor for part, tensor in block.items()}
 
@@ -218,10 +241,13 @@ def write_random(
     _write_shape(out, context=context, width=width, layers=layers, ff=ff, heads=heads, kv_heads=kv_heads)
     if arch == "llama":
         out.add_vocab_size(len(tokens))
+    elif arch == "qwen2vl":
+        out.add_rope_dimension_sections([head_size // 4, head_size // 8, head_size // 8, 0])
     else:
         out.add_key_length(head_size)
         out.add_value_length(head_size)
+    if arch == "gemma3":
         out.add_sliding_window(window)
     _write_tokenizer(out, tokens, eos=eos, bos=bos, jinja=jinja)
-    _finish(out, tensors, metadata or {})
+    _finish(out, tensors | dict(more_tensors or {}), metadata or {})
     return path

@@ -39,8 +39,8 @@ class Shelf:
 class BosEngine(FakeEngine):
     """Begins a text with a BOS, as most models want it."""
 
-    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        return [BOS] * add_special + await super().tokenize(text, add_special=add_special)
+    async def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        return [BOS] * add_special + await super().tokenize(text, add_special=add_special, parse_special=parse_special)
 
 
 class BosLauncher(FakeLauncher):

@@ -2,10 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from corral.core.types import Message
 from corral.store import GgufHeader, GgufInfo, Model, ModelConfig, ModelName, Tensor
+
+_PROJECTOR: Final = GgufInfo.of(
+    GgufHeader(
+        metadata={"general.architecture": "clip", "clip.has_vision_encoder": True},
+        tensors=(),
+        special_tokens={},
+        infill_tokens=None,
+    )
+)
 
 
 def make_model(
@@ -51,6 +60,7 @@ def make_model(
         config=config or ModelConfig(model_format="gguf"),
         model_path=path,
         projector_paths=(path,) if reads_images else (),
+        projectors=(_PROJECTOR,) if reads_images else (),
         adapter_paths=(),
         template=template,
         system=system,

@@ -54,13 +54,18 @@ class Server:
     def add_scripted(self, name: str, say: str, folder: Path) -> None:
         self.add(write_scripted(folder / f"{name}.gguf", say), name)
 
-    def add(self, file: Path, name: str) -> None:
-        """Makes a model of a GGUF."""
+    def add(self, file: Path, name: str, projector: Path | None = None, **more: object) -> None:
+        """Makes a model of a GGUF, and of a projector's beside it. `more` are fields of the request."""
+        files = {"m.gguf": self._uploaded(file)} | ({"mmproj.gguf": self._uploaded(projector)} if projector else {})
+        body = {"model": name, "files": files, "stream": False, **more}
+        status, said = self.call("POST", "/api/create", body)
+        assert status == 200, said
+
+    def _uploaded(self, file: Path) -> str:
         data = file.read_bytes()
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        assert self.call("POST", f"/api/blobs/{digest}", data)[0] == 201
-        status, said = self.call("POST", "/api/create", {"model": name, "files": {"m.gguf": digest}, "stream": False})
-        assert status == 200, said
+        assert self.call("POST", f"/api/blobs/{digest}", data)[0] in (200, 201)
+        return digest
 
 
 def free_port() -> int:

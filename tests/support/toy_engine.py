@@ -9,11 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from corral.core.errors import EngineError, ModelLoadError
 from corral.core.types import Finish, Job
-from corral.engine.llamacpp.batcher import Batcher, Fills
-from corral.engine.llamacpp.memory import KvMemory
-from corral.engine.llamacpp.slots import SlotTable
+from corral.engine.llamacpp.worker.batch.batcher import Batcher, Fills
+from corral.engine.llamacpp.worker.batch.memory import KvMemory
+from corral.engine.llamacpp.worker.batch.showing import Media, Showing
+from corral.engine.llamacpp.worker.batch.slots import SlotTable
+from corral.engine.llamacpp.worker.grammar.grammars import Grammars
+from corral.engine.llamacpp.worker.grammar.spelling import Spelling
 from corral.wire.link import Frame, JobFailed, Overflow, StepFrame
 
 END: Final = 0
@@ -36,7 +42,7 @@ class ToyWords:
     unreadable: str = "\n"  # a text with this cannot be tokenized
     has_infill: bool = True
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         if self.unreadable in text:
             raise EngineError(f"llama.cpp cannot tokenize a text of {len(text)} bytes")
         return [BOS] * (add_special and self.adds_bos) + list(text.encode("ascii"))
@@ -55,6 +61,9 @@ class ToyWords:
     def ends(self, token: int) -> bool:
         return token == END
 
+    def is_control(self, token: int) -> bool:
+        return token in (END, BOS)
+
 
 @dataclass(slots=True)
 class ToyContext:
@@ -70,6 +79,7 @@ class ToyContext:
     saves: bool = True
     failures: int = 0  # so many next batches cannot be computed
     on_decode: Callable[[], None] = lambda: None
+    model: Callable[[Sequence[int]], int] = next_token
     kv: dict[int, list[int]] = field(default_factory=dict)
     batches: list[list[tuple[int, int, int]]] = field(default_factory=list)  # sequence, position, count
     logits: dict[int, int] = field(default_factory=dict)
@@ -85,6 +95,8 @@ class ToyContext:
 
     def decode(self) -> None:
         batch, self._batch = self._batch, []
+        if not batch:
+            return
         self.batches.append([(sequence, position, len(tokens)) for sequence, position, tokens, _ in batch])
         assert not self.is_closed
         assert 0 < sum(len(tokens) for _, _, tokens, _ in batch) <= self.num_batch + self.sequences
@@ -101,7 +113,22 @@ class ToyContext:
             at += len(tokens)
             assert len(held) <= self.cells
             if wants_logits:
-                self.logits[at] = next_token(held)
+                self.logits[at] = self.model(held)
+
+    @property
+    def batch_size(self) -> int:
+        return self.num_batch + self.sequences
+
+    def decode_rows(self, sequence: int, rows: npt.NDArray[Any], places: npt.NDArray[Any], *, is_causal: bool) -> None:
+        """Each row is held as what its first value says."""
+        assert not self._batch
+        assert not self.is_closed
+        assert 0 < len(rows) == places.shape[1] <= self.batch_size
+        held = self.kv.setdefault(sequence, [])
+        assert places[0].tolist() == list(range(len(held), len(held) + len(rows)))
+        held += [int(row[0]) % VOCABULARY for row in rows]
+        assert len(held) <= self.cells
+        self.log.append(("rows", sequence, len(rows), is_causal))
 
     def cut(self, sequence: int, begin: int) -> bool:
         assert not self.is_closed
@@ -152,17 +179,28 @@ class ToySampler:
     """Greedy: the context's logits are the token."""
 
     seen: list[int] = field(default_factory=list)
+    draws_twice: bool = True
     is_closed: bool = False
 
-    def see(self, prompt: list[int]) -> None:
-        self.seen += prompt
+    def see(self, tokens: Sequence[int]) -> None:
+        self.seen += tokens
+
+    def see_only(self, tokens: Sequence[int]) -> None:
+        self.seen = list(tokens)
 
     def chances(self, context: ToyContext, index: int, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
         return -float(index), [(token, -float(index)), (END, -100.0)][:top]
 
     def draw(self, context: ToyContext, index: int) -> int:
         assert not self.is_closed
+        self.seen.append(context.logits[index])
         return context.logits[index]
+
+    def draw_among(self, context: ToyContext, index: int, allowed: npt.NDArray[np.bool_], *, keeps: bool = False) -> int:
+        """The first one that is allowed, from the one on that it would draw."""
+        wanted = self.draw(context, index)
+        self.seen[-1] = int((np.roll(allowed, -wanted).argmax() + wanted) % VOCABULARY)
+        return self.seen[-1]
 
     def close(self) -> None:
         assert not self.is_closed
@@ -197,19 +235,30 @@ class Toy:
         clock_s: Callable[[], float] | None = None,
         make_sampler: Callable[[], "ToySampler"] | None = None,
         filling: Fills | None = None,
+        words: ToyWords | None = None,
+        media: Media | None = None,
         **context: Any,
     ) -> None:
         self.made: list[ToyContext] = []
         self._memory_for = memory_for
         self._settings = {"num_batch": num_batch, **context}
-        self.words = ToyWords(adds_bos)
+        self.words = words or ToyWords(adds_bos)
         self.samplers: list[ToySampler] = []
         self._new_sampler = make_sampler or ToySampler
         memory = KvMemory(self._make_context, sequences=first, cells=cells, most_sequences=most, most_cells=4096)
         self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)))
         clock = {"now_s": clock_s} if clock_s else {}
+        guides = Grammars(Spelling(self.words))
         self.batcher = Batcher(
-            self.slots, self.words, self._make_sampler, most=most, num_batch=num_batch, filling=filling, **clock
+            self.slots,
+            self.words,
+            self._make_sampler,
+            guides,
+            most=most,
+            num_batch=num_batch,
+            filling=filling,
+            showing=Showing(media),
+            **clock,
         )
         self.outcomes: dict[int, Outcome] = {}
 

@@ -9,7 +9,7 @@ import msgspec
 
 from corral import __version__
 from corral.api.exchange import Answer, Exchange
-from corral.api.openapi import Operation, document
+from corral.api.openapi import Api, Operation, document
 
 
 class HealthResponse(msgspec.Struct, frozen=True):
@@ -28,12 +28,12 @@ async def docs(_exchange: Exchange) -> Answer:
     return _PAGE
 
 
-def operations(table: Callable[[], Sequence[Operation]]) -> list[Operation]:
-    """The server's own rows of the table. `table` gives all rows, these included, when the document is first asked for."""
+def operations(apis: Callable[[], Sequence[Api]]) -> list[Operation]:
+    """The server's own rows. `apis` gives all that is served, these rows included, when the document is first asked for."""
 
     @cache
     def body() -> bytes:
-        return msgspec.json.encode(document(table(), title="Corral", version=__version__))
+        return msgspec.json.encode(document(apis(), title="Corral", version=__version__))
 
     async def openapi(_exchange: Exchange) -> Answer:
         return Answer(body())

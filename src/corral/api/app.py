@@ -8,10 +8,9 @@ from typing import Any
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from corral.api import admin, care, ollama
-from corral.api.errors import OLLAMA
+from corral.api import admin, anthropic, care, ollama, openai
 from corral.api.middleware import AccessLog, Gatekeeper
-from corral.api.openapi import Operation
+from corral.api.openapi import Api
 from corral.api.routes import not_found, routes
 from corral.api.services import Services
 from corral.core.settings import Settings
@@ -25,10 +24,15 @@ def build_api(services: Services, settings: Settings, *, lifespan: Lifespan | No
     Of the settings it reads the address (is it local?) and the allowed origins.
     """
 
-    def table() -> list[Operation]:
-        return [*ollama.operations(services), *care.operations(services.models), *admin.operations(table)]
+    def apis() -> list[Api]:
+        own = [*care.operations(services.models), *admin.operations(apis)]
+        return [
+            Api(ollama.OLLAMA, [*ollama.operations(services), *own]),
+            Api(openai.OPENAI, openai.operations(services)),
+            Api(anthropic.ANTHROPIC, anthropic.operations(services)),
+        ]
 
-    router = Router(routes(table(), OLLAMA), redirect_slashes=False, default=not_found, lifespan=lifespan)
+    router = Router(routes(apis()), redirect_slashes=False, default=not_found, lifespan=lifespan)
     checked = Gatekeeper(router, origins=settings.origins, listens_locally=is_loopback(settings.address.host))
     return AccessLog(checked)
 

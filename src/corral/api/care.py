@@ -4,12 +4,13 @@ from typing import Final
 
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import Answer, Exchange, Handler, json_answer
+from corral.api.ollama import OLLAMA
 from corral.api.openapi import Operation
 from corral.api.services import ModelService
 from corral.wire import care as wire
 from corral.wire.admin import PruneRequest
 
-_PRUNE: Final = RequestDecoder(PruneRequest)
+_PRUNE: Final = RequestDecoder(PruneRequest, OLLAMA)
 
 
 def operations(service: ModelService) -> list[Operation]:

@@ -17,10 +17,11 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, Union, get_args, get_
 import msgspec
 
 from corral.api.amount import check_amount
+from corral.api.dialect import Dialect
+from corral.api.errors import FieldError
 from corral.core.errors import BadRequestError
-from corral.wire.ollama import Request
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=msgspec.Struct)
 
 _NAMES: Final = (("model", "name"), ("source",), ("destination",))  # what a request may be about; of each group one is enough
 _SLOW_LIMIT_BYTES: Final = (
@@ -43,8 +44,9 @@ _CONTEXTS: Final[Mapping[str, str]] = {
 class RequestDecoder(Generic[R]):
     """Reads one type of request."""
 
-    def __init__(self, kind: type[R]) -> None:
+    def __init__(self, kind: type[R], dialect: Dialect) -> None:
         self.kind = kind
+        self._dialect = dialect
         self._decoder = msgspec.json.Decoder(kind)
         used = (tuple(name for name in group if name in kind.__struct_fields__) for group in _NAMES)
         self._names = tuple(group for group in used if group)
@@ -52,7 +54,7 @@ class RequestDecoder(Generic[R]):
     def decode(self, body: bytes) -> R:
         """The request in the body. Raises BadRequestError, with Go's text, if there is none."""
         if not body.strip():
-            raise BadRequestError("missing request body")
+            raise BadRequestError(self._dialect.no_body)
         check_amount(body)
         try:
             request = self._decoder.decode(body)
@@ -75,7 +77,7 @@ class RequestDecoder(Generic[R]):
         try:
             return msgspec.convert({} if value is None else value, self.kind)
         except msgspec.ValidationError as exc:
-            raise BadRequestError(_type_error(self.kind, str(exc))) from exc
+            raise _type_error(self.kind, self._dialect.package, str(exc)) from exc
 
 
 def _go_value(body: bytes) -> Any:
@@ -137,26 +139,32 @@ def _go_char(char: str) -> str:
 # Types
 
 
-def _type_error(kind: type[Request], message: str) -> str:
+def _type_error(kind: type[msgspec.Struct], package: str, message: str) -> FieldError:
     """Go's words for what msgspec found, for example "Expected `str | null`, got `int` - at `$.messages[0].content`"."""
     found = _EXPECTED.search(message)
     if not found:
-        return f"json: cannot unmarshal into Go value of type api.{kind.__name__}: {message}"
+        return FieldError("", f"json: cannot unmarshal into Go value of type {package}.{kind.__name__}: {message}")
     got = _GO_KINDS.get(found["got"], found["got"])
     path = found["path"]
     if not path:
-        return f"json: cannot unmarshal {got} into Go value of type api.{kind.__name__}"
+        return FieldError("", f"json: cannot unmarshal {got} into Go value of type {package}.{kind.__name__}")
     fields = re.sub(r"\[[^\]]*\]", "", path).removeprefix("$.")
-    return f"json: cannot unmarshal {got} into Go struct field {kind.__name__}.{fields} of type {_go_type_at(kind, path)}"
+    want = _go_name(_type_at(kind, path), package)
+    text = f"json: cannot unmarshal {got} into Go struct field {kind.__name__}.{fields} of type {want}"
+    return FieldError(path.removeprefix("$.").removesuffix("[...]"), text)
 
 
-def _go_type_at(kind: type[Request], path: str) -> str:
-    """The Go type of what stands at a path such as `$.messages[0].content`."""
+def _type_at(kind: type[msgspec.Struct], path: str) -> Any:
+    """The type of what stands at a path such as `$.messages[0].content`."""
     at: Any = kind
     for name, item in re.findall(r"\.(\w+)|(\[[^\]]*\])", path):
-        at = _plain(at)
-        at = get_args(at)[-1] if item else _hints(at)[name]
-    return _go_name(at)
+        at = _item(at) if item else _hints(_plain(at, msgspec.Struct))[name]
+    return at
+
+
+def _item(kind: Any) -> Any:
+    """The type of what a list or a mapping holds."""
+    return get_args(_plain(kind, list, dict))[-1]
 
 
 @cache
@@ -166,19 +174,21 @@ def _hints(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 
 
-def _plain(kind: Any) -> Any:
-    """The type without its None."""
-    if get_origin(kind) in (Union, UnionType):
-        return next(arg for arg in get_args(kind) if arg is not NoneType)
-    return kind
+def _plain(kind: Any, *wanted: type) -> Any:
+    """The type without its None; of several types the first that is of a wanted kind, where there is one."""
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    kinds = [arg for arg in get_args(kind) if arg is not NoneType]
+    fitting = [arg for arg in kinds if issubclass(get_origin(arg) or arg, wanted)] if wanted else []
+    return (fitting or kinds)[0]
 
 
-def _go_name(kind: Any) -> str:
+def _go_name(kind: Any, package: str) -> str:
     kind = _plain(kind)
     if get_origin(kind) is list:
-        return f"[]{_go_name(get_args(kind)[0])}"
+        return f"[]{_go_name(get_args(kind)[0], package)}"
     if get_origin(kind) is dict:
-        return f"map[string]{_go_name(get_args(kind)[1])}"
+        return f"map[string]{_go_name(get_args(kind)[1], package)}"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return f"api.{kind.__name__}"
+        return f"{package}.{kind.__name__}"
     return _GO_NAMES.get(kind, "interface {}")

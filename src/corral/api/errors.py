@@ -1,16 +1,27 @@
-"""From an error to what the client reads, for each dialect: a status and a body before the first byte, a frame after it."""
+"""What every dialect needs to know of an error to word it: a status, a code, a text, and where the request is wrong."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from corral.api.stream import line
-from corral.core.errors import CorralError
-from corral.wire.ollama import ErrorResponse
+from corral.core.errors import BadRequestError, CorralError
 
 _INTERNAL: Final = "internal error: the server's log says more"
+
+
+class FieldError(BadRequestError):
+    """One value of a request is wrong. `field` is where it stands: "messages[0].content"; "" where that is not told."""
+
+    code = "invalid_value"
+    field: str = ""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+class UnsupportedFieldError(FieldError):
+    """The request asks for what would change its answer, and cannot be had."""
+
+    code = "unsupported_parameter"
 
 
 def status_of(error: Exception) -> int:
@@ -31,23 +42,3 @@ def retry_after_s(error: Exception) -> int:
 def text_of(error: Exception) -> str:
     """What the user reads. Of our own mistakes nothing but their kind is shown."""
     return str(error) if isinstance(error, CorralError) else f"{_INTERNAL} ({type(error).__name__})"
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How an API words its errors: the body of an answer, and the last frame of a stream that has begun."""
-
-    name: str
-    body: Callable[[Exception], bytes]
-    frame: Callable[[Exception], bytes]
-
-
-def _ollama_body(error: Exception) -> bytes:
-    return msgspec.json.encode(ErrorResponse(error=text_of(error)))
-
-
-def _ollama_frame(error: Exception) -> bytes:
-    return line(ErrorResponse(error=text_of(error)))
-
-
-OLLAMA: Final = Dialect("ollama", body=_ollama_body, frame=_ollama_frame)

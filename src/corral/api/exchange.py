@@ -17,15 +17,16 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from corral.api.bodies import Bodies
-from corral.api.errors import Dialect, code_of, retry_after_s, status_of
+from corral.api.dialect import Dialect
+from corral.api.encodings import unpacked
+from corral.api.errors import code_of, retry_after_s, status_of
 from corral.core.aio import cancelling
 from corral.core.errors import BodyStalledError, ClientStalledError, CorralError, RequestCanceledError
 
 log: Final = logging.getLogger(__name__)
 
 JSON: Final = b"application/json; charset=utf-8"
-NDJSON: Final = b"application/x-ndjson"
-PLAIN_JSON: Final = b"application/json"  # progress that is asked for in one piece, as Ollama words it
+PLAIN_JSON: Final = b"application/json"  # as Ollama words it for progress that is asked for in one piece, and under /v1
 
 STALL_S: Final = 60.0  # for so long a client may send nothing of its body, or take nothing of its answer
 
@@ -58,6 +59,8 @@ class Exchange:
         self._stall_s = stall_s
         self._writes_since_s: float | None = None  # when the write began that is under way
         self.error_type = JSON
+        self.error_frame = dialect.frame  # of a stream that has begun; a handler may have one that says more
+        self.more_headers: list[tuple[bytes, bytes]] = []  # of the answer; nothing can be added once it has begun
         self._loop = asyncio.get_running_loop()
         self._receive = receive
         self._send = send
@@ -99,12 +102,17 @@ class Exchange:
         except TimeoutError as exc:
             raise BodyStalledError(self._stall_s) from exc
 
-    async def write(self, data: bytes, *, content_type: bytes = NDJSON) -> None:
-        """Sends a piece of a stream, whole lines of NDJSON as a rule, and the head of the answer before the first."""
+    async def write(self, data: bytes, *, content_type: bytes = b"") -> None:
+        """Sends a piece of a stream, whole lines or events as a rule, and the head of the answer before the first.
+
+        Its content type is the dialect's, unless another one is given.
+        """
         self._writes_since_s = self._loop.time()
         if not self.has_begun:
             self.has_begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type)]})
+            headers = [(b"content-type", content_type or self._dialect.stream_type)]
+            headers += [*self._dialect.headers(), *self.more_headers]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._writes_since_s = None
 
@@ -118,6 +126,7 @@ class Exchange:
             headers.append((b"content-type", answer.content_type))
         if answer.retry_after_s:
             headers.append((b"retry-after", b"%d" % answer.retry_after_s))
+        headers += [*self._dialect.headers(), *self.more_headers]
         body = b"" if self.scope["method"] == "HEAD" else answer.body
         await self._send_last(
             {"type": "http.response.start", "status": answer.status, "headers": headers},
@@ -133,7 +142,7 @@ class Exchange:
         if isinstance(error, ClientStalledError):
             raise error
         if self.has_begun:
-            frame: Message = {"type": "http.response.body", "body": self._dialect.frame(error), "more_body": True}
+            frame: Message = {"type": "http.response.body", "body": self.error_frame(error), "more_body": True}
             await self._send_last(frame, _END)
         else:
             body, wait_s = self._dialect.body(error), retry_after_s(error)
@@ -253,6 +262,7 @@ class Endpoint:
         if not self._reads_body:
             async with exchange.until_gone(with_body=True):
                 return await self.handler(exchange)
-        body = self._bodies.held(exchange.chunks(), exchange.header(b"content-length"))
+        chunks = unpacked(exchange.chunks(), exchange.header(b"content-encoding"))
+        body = self._bodies.held(chunks, exchange.header(b"content-length"))
         async with body as exchange.body, exchange.until_gone():
             return await self.handler(exchange)

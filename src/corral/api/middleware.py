@@ -52,6 +52,8 @@ _ALLOWED_HEADERS: Final = (
     "OpenAI-Beta",
     "x-api-key",
     "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
     *(f"x-stainless-{name}" for name in _STAINLESS),
 )
 _PREFLIGHT: Final[Headers] = (

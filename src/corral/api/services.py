@@ -10,6 +10,8 @@ from corral.service.create import CreateRequest
 from corral.service.embed import Embeddings, EmbedRequest
 from corral.service.models import ShowResult
 from corral.service.requests import ChatRequest, Event, GenerateRequest, Status
+from corral.service.rerank import Ranks, RerankRequest
+from corral.service.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 from corral.store import Listing
 from corral.wire.care import Pruned, StoreUse
 
@@ -26,6 +28,16 @@ class InferenceService(Protocol):
 
 class EmbedService(Protocol):
     async def embed(self, request: EmbedRequest) -> Embeddings: ...
+
+
+class RerankService(Protocol):
+    async def rerank(self, request: RerankRequest) -> Ranks: ...
+
+
+class TokenService(Protocol):
+    async def tokenize(self, request: TokenizeRequest) -> Tokenized: ...
+
+    async def detokenize(self, request: DetokenizeRequest) -> Detokenized: ...
 
 
 class ModelService(Protocol):
@@ -81,6 +93,8 @@ class Services:
 
     inference: InferenceService
     embed: EmbedService
+    rerank: RerankService
+    tokens: TokenService
     models: ModelService
     create: CreateService
     pull: PullService

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "rm": Entry("corral.cli.models:rm", "Remove a model"),
     "du": Entry("corral.cli.care:du", "Show what models take on disk"),
     "prune": Entry("corral.cli.care:prune", "Remove files that no model needs"),
+    "bench": Entry("corral.cli.bench.command:bench", "Measure a server, or compare several"),
 }
 ABSENT: Final = {  # commands of Ollama's that Corral has no use for: they say so, and are in no list
     "signin": Entry("corral.cli.absent:signin", "Sign in to ollama.com"),

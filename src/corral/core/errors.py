@@ -5,6 +5,7 @@
     │   ├── CapabilityError        400  the model cannot do what is asked
     │   ├── ContextOverflowError   400  the prompt does not fit; carries both numbers
     │   ├── RequestTooLargeError   413  a JSON body beyond what the server takes
+    │   ├── UnsupportedEncodingError 415  a body packed in a way that the server does not know
     │   └── BodyStalledError       400  the client stopped sending in the middle of its request
     ├── UnauthorizedError          401
     ├── ForbiddenError             403
@@ -75,6 +76,14 @@ class RequestTooLargeError(BadRequestError):
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"the request has {size_bytes} bytes or more, and {limit_bytes} are taken; send less in one request")
+
+
+class UnsupportedEncodingError(BadRequestError):
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"content-encoding {encoding!r} is not supported; send gzip, deflate or zstd, or the body as it is")
 
 
 class BodyStalledError(BadRequestError):

@@ -55,6 +55,7 @@ OPTION_KINDS: Final[Mapping[str, OptionKind]] = {
     "num_thread": "integer",
     "draft_num_predict": "integer",
     "think_budget": "integer",
+    "n_probs": "integer",
 }
 _INT32: Final = (-(2**31), 2**31)
 _WIDER: Final = {"seed": (-(2**63), 2**63)}
@@ -132,6 +133,7 @@ class Options:
     use_mmap: bool | None = None
     num_thread: int = 0
     think_budget: int = -1  # tokens that a thought may have; negative: any number
+    n_probs: int = 0  # likeliest tokens to tell beside each token of the answer; 0 or less: none
 
     @classmethod
     def resolve(cls, *layers: Mapping[str, Any]) -> "Options":

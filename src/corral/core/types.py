@@ -85,6 +85,9 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["lark", "gbnf"] = "lark"  # Lark as llguidance extends it, with %json for a schema; or llama.cpp's GBNF
     after: str = ""
     at_start: bool = False  # the text counts only where the answer begins with it, white space aside
+    dictates: bool = (
+        True  # what it leaves no choice of is said undrawn; else it is drawn, in tokens of the model's own
+    )
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +99,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     With a `suffix` the answer goes between the prompt and it: both are plain text then, put between the model's own tokens
     for that. A model without them refuses the job.
     `media` are the images and sounds that stand in place of `[img-0]`, `[img-1]` and so on in `prompt`, each of which is there
-    once, in any order.
+    at least once, in any order. A tag of any other number is text.
     Control tokens are no text, but for those whose names `spelled` lists: what an answer is taken apart by.
     """
 
@@ -113,6 +116,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     num_keep: int = 4  # tokens kept at the front when a full context is shifted
     num_ctx: int  # tokens of prompt and answer together; at most the engine's own n_ctx
     shift: bool = True  # on a full context drop the older half and go on; else end with "length"
+    jump: bool = True  # all that a grammar dictates goes into one step; else each token has its own, as with logprobs
     logprobs: int = -1  # so many likeliest tokens beside each token of the answer; negative: no logprobs at all
 
 
@@ -124,8 +128,16 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int  # those of them that were not computed again
     prompt_ns: int  # time spent on the tokens that were computed
     thought_tokens: int = 0  # of the tokens generated, those up to the end of the thought
-    eval_tokens: int  # tokens generated, those that a grammar or a budget dictated included, a closing end-of-turn token and cut stop strings included
+    eval_tokens: int  # tokens generated: dictated ones, a closing end-of-turn token and cut stop strings are among them
     eval_ns: int
+    stop_text: str = ""  # the stop string that ended it, if one did
+
+
+class Begun(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of a generation's cost once its prompt has been read; the numbers are those of its Finish."""
+
+    prompt_tokens: int
+    cached_tokens: int
 
 
 class TokenChance(msgspec.Struct, frozen=True, array_like=True):
@@ -155,12 +167,18 @@ class Step(msgspec.Struct, frozen=True):
     text: str
     finish: Finish | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    begun: Begun | None = None  # only of the first step
 
 
 class EmbedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Texts to make vectors of, as an engine takes them: one vector a text, in their order."""
+    """Texts to make vectors of, as an engine takes them: one vector a text, in their order.
+
+    With a `query` each text is read together with it by a model that ranks, and its vector is what the model's classifier
+    says of the two: the first number is the higher, the better the text answers the query. Such a model takes no other jobs.
+    """
 
     texts: tuple[str, ...]
+    query: str | None = None
     num_ctx: int  # tokens of one text, special ones included; at most the engine's own n_ctx
     truncate: bool = True  # cut a longer text to what fits; else it is a ContextOverflowError
 
@@ -181,6 +199,7 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     projector_paths: tuple[str, ...] = ()  # what makes images and sounds into embeddings
     n_ctx: int  # tokens that one sequence may hold
     n_parallel: int  # sequences that may decode at once
+    vocab_only: bool = False  # no weights: the engine tokenizes and does nothing else
     num_batch: int = 512  # tokens per engine step at most
     num_gpu: int = -1  # layers on a GPU; -1: as many as fit
     main_gpu: int = 0
@@ -201,3 +220,4 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     vram_bytes: int  # the part of them on GPUs
     can_shift: bool
     devices: tuple[str, ...] = ()  # as llama.cpp names them, for example "CPU" or "CUDA0: NVIDIA H200"
+    media_encoded: int = 0  # images and sounds, or slices of large ones, that its projector has encoded since it was loaded

@@ -4,7 +4,7 @@ An engine takes a rendered prompt and gives back text in steps. It knows no temp
 It owns its own queueing of tokens, never of requests: the scheduler hands it at most `info.n_parallel` jobs at once.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -39,12 +39,26 @@ class Engine(Protocol):
         """The vectors of all texts, in order, some texts at a time; over when every text has had its vector.
 
         Leaving the block, by any road, ends the job within one engine step. Iterating raises ContextOverflowError for a text
-        that is too long and may not be cut, BadRequestError for one without tokens, and EngineCrashedError.
+        that is too long and may not be cut, BadRequestError for one without tokens, or where the job has a query and the model
+        does not rank or the other way round, and EngineCrashedError.
         """
         ...
 
-    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of the text, special tokens parsed, BOS added as `generate` adds it when `add_special`."""
+    async def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of the text, BOS added as `generate` adds it when `add_special`; names of special tokens are read as these
+        when `parse_special`, else as plain text. Raises EngineError where it is not to be tokenized, and EngineCrashedError.
+        """
+        ...
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of the tokens, special ones by their names; U+FFFD for what is no whole character.
+
+        Raises BadRequestError for a number that is no token, EngineCrashedError.
+        """
+        ...
+
+    async def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """The bytes of each token, special ones by their names. Raises as `detokenize`."""
         ...
 
     def set_limit(self, limit_bytes: int) -> None:

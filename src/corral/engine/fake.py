@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineLostError
+from corral.core.errors import BadRequestError, ContextOverflowError, EngineCrashedError, EngineLostError
 from corral.core.types import (
+    Begun,
     EmbedJob,
     EngineInfo,
     Finish,
@@ -30,6 +31,7 @@ from corral.core.types import (
 
 Gate = Callable[[int], asyncio.Event | None]
 _STEP_TEXTS: Final = 100  # vectors that come at once
+_SPECIAL: Final = 1000  # the numbers of special tokens begin here
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Script:
     pieces: Sequence[str] = ("Hello", ", ", "world")
     reason: FinishReason = "stop"
     cached_tokens: int = 0
+    thought_tokens: int = 0
+    stop_text: str = ""  # the stop string that the answer ends with
     gate: Gate = lambda _index: None  # an event to wait for before the piece of that index
     crash_after: int | None = None  # pieces said before the worker dies
     is_lost: bool = False  # the worker turns out to be dead already
@@ -78,6 +82,7 @@ class FakeEngine:
         prompt_tokens = len(job.prefix_tokens) + len(_words(job.prompt)) + len(_words(job.suffix))
         if prompt_tokens >= job.num_ctx:
             raise ContextOverflowError(prompt_tokens, job.num_ctx)
+        begun = Begun(prompt_tokens, script.cached_tokens)
         pieces = script.pieces if job.num_predict < 0 else script.pieces[: job.num_predict]
         for index, piece in enumerate(pieces):
             if gate := script.gate(index):
@@ -85,7 +90,7 @@ class FakeEngine:
             if script.crash_after == index or not self.is_alive:
                 self.is_alive = False
                 raise EngineCrashedError(mid_answer=index > 0)
-            yield Step(piece, None, _logprobs(piece, job.logprobs))
+            yield Step(piece, None, _logprobs(piece, job.logprobs), begun if index == 0 else None)
         if script.failure:
             raise script.failure
         reason: FinishReason = script.reason if len(pieces) == len(script.pieces) else "length"
@@ -96,9 +101,12 @@ class FakeEngine:
                 prompt_tokens=prompt_tokens,
                 cached_tokens=script.cached_tokens,
                 prompt_ns=1_000_000,
+                thought_tokens=min(script.thought_tokens, len(pieces)),
                 eval_tokens=len(pieces) + (reason == "stop"),
                 eval_ns=2_000_000,
+                stop_text=script.stop_text if reason == "stop" else "",
             ),
+            begun=None if pieces else begun,
         )
 
     @asynccontextmanager
@@ -121,16 +129,28 @@ class FakeEngine:
             if not self.is_alive:
                 raise EngineCrashedError
             texts = job.texts[begin : begin + _STEP_TEXTS]
-            sizes = [len(_words(text)) for text in texts]
+            sizes = [len(_words(text)) + len(_words(job.query or "")) for text in texts]
             if max(sizes) > job.num_ctx and not job.truncate:
                 raise ContextOverflowError(max(sizes), job.num_ctx)
             rows = [self.vectors.get(text) or fake_vector(text) for text in texts]
             data = b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
             yield Vectors(len(texts), data, sum(min(size, job.num_ctx) for size in sizes))
 
-    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    async def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Its words' places in the text, and 1000 more for a word in angle brackets: that is a special token."""
         self.tokenized.append((text, add_special))
-        return list(range(len(_words(text))))
+        return [at + _SPECIAL * (parse_special and word[0] == "<") for at, word in enumerate(_words(text))]
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        return b" ".join(await self.pieces(tokens)).decode()
+
+    async def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """Every number below 2000 is a token, and its own text."""
+        if bad := [token for token in tokens if not 0 <= token < 2 * _SPECIAL]:
+            raise BadRequestError(
+                f"token {bad[0]} is not in the model's vocabulary, which has the tokens 0 to {2 * _SPECIAL - 1}"
+            )
+        return [str(token).encode() for token in tokens]
 
     def set_limit(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes

@@ -16,6 +16,7 @@ KV_BYTES_PER_VALUE: Final = {
     "q4_0": 18 / 32,
 }  # of KV memory, by the type of its cells
 COMPUTE_BYTES: Final = 64 << 20  # buffers for one batch, and the process around it
+ENCODER_BYTES: Final = 256 << 20  # what an encoder of images or sounds needs beside its weights, about
 GPU_COMPUTE_BYTES: Final = 256 << 20  # the same on a GPU
 GPU_SHARE: Final = 0.9  # of a GPU's memory is for models; drivers and what computing takes for a moment have the rest
 _CELLS_STEP: Final = 256  # llama.cpp pads a context to a multiple of this

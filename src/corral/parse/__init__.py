@@ -13,7 +13,7 @@ Pure: templates are rendered by whoever asks.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from corral.parse.events import Call, Content, Event, Markup, Thinking, merged
+from corral.parse.events import Call, CallCut, CallPart, Content, Event, Markup, Thinking, merged
 from corral.parse.formats import (
     AnswerFormat,
     Body,
@@ -29,6 +29,7 @@ from corral.parse.formats import (
     TaggedCalls,
     ThoughtFormat,
 )
+from corral.parse.grammars import answer_grammar, call_grammars, call_or_answer_grammar, check_schema
 from corral.parse.machine import Parser, PlainParser, ReadingParser
 from corral.parse.markers import markers
 from corral.parse.messages import MessageParser
@@ -39,7 +40,9 @@ __all__ = [
     "Body",
     "BracedCalls",
     "Call",
+    "CallCut",
     "CallFormat",
+    "CallPart",
     "Content",
     "Event",
     "JsonCalls",
@@ -56,18 +59,25 @@ __all__ = [
     "TaggedCalls",
     "Thinking",
     "ThoughtFormat",
+    "answer_grammar",
     "answer_parser",
+    "call_grammars",
+    "call_or_answer_grammar",
+    "check_schema",
     "learn",
     "markers",
     "merged",
 ]
 
 
-def answer_parser(form: AnswerFormat, *, prompt: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> ReadingParser:
+def answer_parser(
+    form: AnswerFormat, *, prompt: str = "", tools: Sequence[Mapping[str, Any]] = (), parts: bool = False
+) -> ReadingParser:
     """A parser for the answer to that prompt. Without tools nothing is a call: what looks like one stays text.
 
-    The prompt's end tells whether the model is thinking already.
+    The prompt's end tells whether the model is thinking already. With `parts` calls are told in parts while they are written,
+    and whole when they are complete.
     """
     if isinstance(form, MessageFormat):
-        return MessageParser(form, prompt, tools)
-    return PlainParser(form, prompt, tools)
+        return MessageParser(form, prompt, tools, has_parts=parts)
+    return PlainParser(form, prompt, tools, has_parts=parts)

@@ -1,38 +1,37 @@
 """Reads calls: from the marker that opens one to its end, by the format of the model's family.
 
 A reader is started once one of its `openers` has been taken, or for a bare format where a call may begin. It gives each call as
-soon as it is complete. NotACallError leaves what was taken since the last call to whoever started it.
+soon as it is complete, and its parts before, where they are wanted. NotACallError leaves what was taken since the last call to
+whoever started it.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from corral.parse import values
-from corral.parse.events import Call
+from corral.parse.call_object import CallObject
 from corral.parse.formats import BracedCalls, CallFormat, JsonCalls, NamedCalls, PythonCalls, TaggedCalls
-from corral.parse.schema import Toolbox, json_value
+from corral.parse.open_call import Emit, OpenCall
+from corral.parse.schema import Toolbox
 from corral.parse.source import Marks, NotACallError, Reading, Source, mark
+from corral.parse.tagged_call import TaggedCall
 from corral.parse.units import is_tag, tag_parts, words
-
-Emit: TypeAlias = Callable[[Call], None]
 
 _MAX_NAME_CHARS: Final = 256
 _NAME: Final = re.compile(r"[^\s<>\[\](){}\"'`,=]*")
 _FENCE: Final = "```"
-_ARGUMENT_KEYS: Final = ("arguments", "parameters", "args", "input")
-_NAME_KEYS: Final = ("name", "tool_name", "function")
-_OTHER_KEYS: Final = ("type", "id", "tool_call_id")
 
 
 class CallReader:
     """The calls of one answer, in one format or in several that are known for the family."""
 
-    def __init__(self, source: Source, form: CallFormat, tools: Toolbox) -> None:
+    def __init__(self, source: Source, form: CallFormat, tools: Toolbox, *, has_parts: bool = False) -> None:
         forms = [form, *form.also]
         self._source = source
         self._tools = tools
+        self._has_parts = has_parts
         self._bare = next((one for one in forms if one.is_bare), None)
         self._opened: dict[str, tuple[CallFormat, tuple[str, ...]]] = {}
         for one in forms:
@@ -54,7 +53,7 @@ class CallReader:
         """The calls that come now. The opener has been taken; "" is a bare beginning."""
         form, rest = self._opened[opener] if opener else (self._bare, ())
         assert form
-        bodies = _Bodies(self._source, self._tools, form, emit, is_known_only or not opener)
+        bodies = _Bodies(self._source, self._tools, form, emit, is_known_only or not opener, self._has_parts)
         for part in rest:
             yield from self._source.space()
             if not (yield from self._source.literal(part)):
@@ -94,6 +93,7 @@ class _Bodies:
     form: CallFormat
     emit: Emit
     is_known_only: bool  # a call of any other tool is none
+    has_parts: bool
 
     def read(self) -> Reading[None]:
         yield from self.source.space()
@@ -108,15 +108,27 @@ class _Bodies:
             case NamedCalls() as body:
                 yield from self._named_call(body)
             case TaggedCalls() as body:
-                yield from self._tagged_call(body)
+                name = yield from self._name()
+                ends = tag_parts(self.form.around_each.close)[:1]
+                yield from TaggedCall(self.source, body, self.tools, self._open_call(), name=name, ends=ends).read()
             case BracedCalls() as body:
                 name = yield from self._name()
-                self._said(name, (yield from values.members(self.source, values.braces(body.quote))))
+                yield from self._object(name, values.braces(body.quote))
 
-    def _said(self, name: str, arguments: dict[str, Any], call_id: str = "") -> None:
-        if not name or (self.is_known_only and name not in self.tools):
-            raise NotACallError
-        self.emit(Call(name, arguments, self.source.commit(), call_id))
+    def _open_call(self) -> OpenCall:
+        return OpenCall(self.source, self.emit, has_parts=self.has_parts, accepts=self._accepts)
+
+    def _accepts(self, name: str) -> bool:
+        return bool(name) and (not self.is_known_only or name in self.tools)
+
+    def _object(
+        self, name: str, dialect: values.Dialect, around: str = "{}", between: str = ":", call_id: str = ""
+    ) -> Reading[None]:
+        """The arguments of a call whose name has been taken."""
+        call = self._open_call()
+        call.call_id = call_id
+        call.named(name)
+        call.done(name, (yield from values.members(self.source, dialect, around, between, echo=call)))
 
     def _name(self) -> Reading[str]:
         return (yield from self.source.run(_NAME, _MAX_NAME_CHARS))
@@ -152,9 +164,7 @@ class _Bodies:
             raise NotACallError
 
     def _json_call(self, body: JsonCalls) -> Reading[None]:
-        call = _CallObject(body, self.tools, is_known_only=self.is_known_only)
-        members = values.members(self.source, values.JSON, on_key=call.on_key, on_value=call.on_value)
-        self._said(*call.meant((yield from members)))
+        yield from CallObject(self.source, body, self.tools, self._open_call(), is_known_only=self.is_known_only).read()
 
     def _python_calls(self) -> Reading[None]:
         if (yield from self.source.literal("[")):
@@ -167,7 +177,7 @@ class _Bodies:
             yield from self._json_call(JsonCalls())
             return
         name = (yield from self._name()).removesuffix(".call")
-        self._said(name, (yield from values.members(self.source, values.PYTHON, "()", "=")))
+        yield from self._object(name, values.PYTHON, "()", "=")
 
     def _named_call(self, body: NamedCalls) -> Reading[None]:
         source = self.source
@@ -191,62 +201,9 @@ class _Bodies:
             if not (yield from source.literal(part)) and is_tag(part):
                 raise NotACallError
         yield from source.space()
-        self._said(name, (yield from values.members(source, values.JSON)), call_id)
+        yield from self._object(name, values.JSON, call_id=call_id)
         yield from source.space()
         yield from source.literal(_FENCE)
-
-    def _tagged_call(self, body: TaggedCalls) -> Reading[None]:
-        source = self.source
-        name = yield from self._name()
-        for part in tag_parts(body.after_name):
-            yield from source.space()
-            yield from source.expect(part)
-        ends = tag_parts(self.form.around_each.close)[:1]
-        key_begins = tag_parts(body.before_key)
-        next_part = Marks([*key_begins[:1], *ends])
-        arguments: dict[str, Any] = {}
-        while True:
-            yield from source.space()
-            found = yield from source.match(next_part)
-            if found in ends:
-                break
-            if not found:
-                raise NotACallError
-            for part in key_begins[1:]:
-                yield from source.space()
-                yield from source.expect(part)
-            key, text, is_text = yield from self._tagged_argument(body)
-            differ = body.before_string != body.before_value
-            typed = text if is_text else json_value(text) if differ else self.tools.typed(name, key, text)
-            arguments[key] = typed
-        self._said(name, arguments)
-
-    def _tagged_argument(self, body: TaggedCalls) -> Reading[tuple[str, str, bool]]:
-        """Key and text of the value, and whether the format says that it is a string."""
-        source = self.source
-        befores = {tuple(tag_parts(body.before_value)): False}
-        if body.before_string != body.before_value:
-            befores = {(body.before_value.strip(),): False, (body.before_string.strip(),): True}
-        pieces: list[str] = []
-        found = yield from source.find(Marks(parts[0] for parts in befores), pieces.append)
-        parts = next((parts for parts in befores if parts[0] == found), None)
-        if parts is None:
-            raise NotACallError
-        for part in parts[1:]:
-            yield from source.space()
-            yield from source.expect(part)
-        key = "".join(pieces).strip()
-        pieces.clear()
-        if not (yield from source.find(mark(tag_parts(body.after_value)[0]), pieces.append)):
-            raise NotACallError
-        return key, _without_own_lines("".join(pieces), body), befores[parts]
-
-
-def _without_own_lines(text: str, body: TaggedCalls) -> str:
-    """The value without the one newline at each end that the format puts there."""
-    if body.before_value.endswith("\n"):
-        text = text.removeprefix("\n")
-    return text.removesuffix("\n") if body.after_value.startswith("\n") else text
 
 
 def _short(pieces: list[str]) -> Callable[[str], None]:
@@ -258,42 +215,3 @@ def _short(pieces: list[str]) -> Callable[[str], None]:
             raise NotACallError
 
     return collect
-
-
-class _CallObject:
-    """An object that is a call, checked as it is read: where no marker says so, the first wrong key ends it."""
-
-    def __init__(self, body: JsonCalls, tools: Toolbox, *, is_known_only: bool) -> None:
-        self._name_keys = tuple(dict.fromkeys((body.name_key, *_NAME_KEYS)))
-        self._argument_keys = tuple(dict.fromkeys((body.arguments_key, *_ARGUMENT_KEYS)))
-        self._body = body
-        self._tools = tools
-        self._is_known_only = is_known_only
-
-    def on_key(self, key: str) -> None:
-        if self._is_known_only and key not in (*self._name_keys, *self._argument_keys, *_OTHER_KEYS, self._body.id_key):
-            raise NotACallError
-
-    def on_value(self, key: str, value: Any) -> None:
-        if self._is_known_only and key in self._name_keys and isinstance(value, str) and value not in self._tools:
-            raise NotACallError
-
-    def meant(self, read: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
-        """Name, arguments and id. Raises NotACallError where there is no name, or where the arguments are no object."""
-        if self._body.is_keyed and len(read) == 1 and isinstance(arguments := next(iter(read.values())), dict):
-            return next(iter(read)), arguments, ""
-        inner = read.get("function")
-        said = inner if isinstance(inner, dict) else read
-        name = next((said[key] for key in self._name_keys if isinstance(said.get(key), str)), "")
-        key = next((key for key in self._argument_keys if key in said), None)
-        arguments = said[key] if key else {}
-        if self._is_known_only and key is None:
-            raise NotACallError
-        if isinstance(arguments, str):
-            arguments = json_value(arguments) if arguments.strip() else {}
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
-            raise NotACallError
-        call_id = read.get(self._body.id_key)
-        return name, arguments, call_id if isinstance(call_id, str) else ""

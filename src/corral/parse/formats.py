@@ -27,9 +27,11 @@ class JsonCalls:
     arguments_key: str = "arguments"
     id_key: str = ""  # of a third member, which some families write
     id_first: bool = False  # it stands before the others
+    id_number: Literal["", "text", "number"] = ""  # it is the call's number in the answer, in quotes or not
     inside: str = ""  # the key of an inner object that has the name and the arguments
     is_keyed: bool = False  # the object's one key is the name: `{NAME: {...}}`
     arguments_as_text: bool = False  # the arguments are JSON in a string
+    is_indented: bool = False  # it is written on several lines
     list_open: str = ""  # "[" where the calls are a JSON list
     list_close: str = ""
 

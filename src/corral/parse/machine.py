@@ -1,8 +1,8 @@
 """The parser of an answer: text in, events out. One for each answer.
 
 It holds back only what may be the beginning of a tag or of a call, and white space where a tag may follow. It never raises and
-never loses a character: what began like a call and is none comes back as content. Merged, the events are the same however the
-text is cut.
+never loses a character: what began like a call and is none comes back as content, or as a CallCut where the answer ended in it
+and parts of it had been told. Merged, the events are the same however the text is cut.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from corral.parse.calls import CallReader
-from corral.parse.events import Content, Event, Markup, Thinking, merged
+from corral.parse.events import Call, CallCut, CallPart, Content, Event, Markup, Thinking, merged
 from corral.parse.formats import PlainFormat
 from corral.parse.schema import Toolbox
 from corral.parse.source import Marks, NotACallError, Reading, Source
@@ -35,6 +35,7 @@ class ReadingParser(ABC):
     def __init__(self) -> None:
         self.source = Source()
         self._events: list[Event] = []
+        self._told = ""  # the name of the call that parts have been told of, until it is complete
         self._run: Generator[None, None, None] | None = None
 
     def feed(self, text: str) -> list[Event]:
@@ -62,6 +63,19 @@ class ReadingParser(ABC):
     def emit_markup(self) -> None:
         self.emit(Markup(self.source.commit()))
 
+    def emit_call(self, event: Call | CallPart) -> None:
+        self._told = event.name or self._told if isinstance(event, CallPart) else ""
+        self._events.append(event)
+
+    def emit_no_call(self) -> None:
+        """What was taken is no call, or not a whole one."""
+        name, self._told = self._told, ""
+        if name and self.source.is_closed:
+            self.source.rest()
+            self.emit(CallCut(name, self.source.commit()))
+        else:
+            self.emit_content()
+
     def _go_on(self) -> list[Event]:
         self._run = self._run or self.run()
         next(self._run, None)
@@ -72,10 +86,10 @@ class ReadingParser(ABC):
 class PlainParser(ReadingParser):
     """For answers that are a thought, if any, then text with calls in it."""
 
-    def __init__(self, form: PlainFormat, prompt: str, tools: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, form: PlainFormat, prompt: str, tools: Sequence[Mapping[str, Any]], *, has_parts: bool) -> None:
         super().__init__()
         toolbox = Toolbox(tools)
-        self._calls = CallReader(self.source, form.calls, toolbox) if toolbox else None
+        self._calls = CallReader(self.source, form.calls, toolbox, has_parts=has_parts) if toolbox else None
         self._openers = self._calls.openers.texts if self._calls else ()
         closers = self._calls.closers.texts if self._calls else ()
         self._open, self._close = (form.thought.open.strip(), form.thought.close.strip()) if form.thought else ("", "")
@@ -173,16 +187,19 @@ class PlainParser(ReadingParser):
             is_end = False
         if is_end:
             for event in events:
-                self.emit(event)
+                if isinstance(event, Call | CallPart):
+                    self.emit_call(event)
+                else:
+                    self.emit(event)
         else:
             self.emit(Thinking("".join(event.raw for event in events) + self.source.commit()))
 
     def _call(self, opener: str) -> Reading[None]:
         assert self._calls
         try:
-            yield from self._calls.read(opener, self.emit)
+            yield from self._calls.read(opener, self.emit_call)
         except NotACallError:
-            self.emit_content()
+            self.emit_no_call()
             self._place = "content"
         else:
             self.emit_markup()

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from corral.parse import values
 from corral.parse.calls import CallReader
-from corral.parse.events import Call
+from corral.parse.events import Call, CallPart
 from corral.parse.formats import MessageFormat, NamedCalls, Route
 from corral.parse.machine import ReadingParser
+from corral.parse.open_call import OpenCall
 from corral.parse.schema import Toolbox
 from corral.parse.source import Marks, NotACallError, Reading
 
@@ -18,11 +19,12 @@ _CONTENT: Final = Route("content")
 class MessageParser(ReadingParser):
     """Reads header and text by turns. What is no header after all is content."""
 
-    def __init__(self, form: MessageFormat, prompt: str, tools: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, form: MessageFormat, prompt: str, tools: Sequence[Mapping[str, Any]], *, has_parts: bool) -> None:
         super().__init__()
         self._form = form
         self._tools = Toolbox(tools)
-        self._calls = CallReader(self.source, form.calls, self._tools)
+        self._has_parts = has_parts
+        self._calls = CallReader(self.source, form.calls, self._tools, has_parts=has_parts)
         self._call_tags = Marks([*self._calls.openers.texts, *self._calls.closers.texts])
         self._first = Marks([form.start, form.after_header, *form.header_begins])
         self._header_ends = Marks([form.after_header, form.start, *form.ends])
@@ -96,23 +98,24 @@ class MessageParser(ReadingParser):
         try:
             yield from source.space()
             if isinstance(self._form.calls.body, NamedCalls):
-                arguments = yield from values.members(source, values.JSON)
-                self.emit(Call(name, arguments, source.commit()))
+                call = OpenCall(source, self.emit_call, has_parts=self._has_parts)
+                call.named(name)
+                call.done(name, (yield from values.members(source, values.JSON, echo=call)))
             else:
                 yield from self._tagged_calls()
             yield from source.space()
         except NotACallError:
-            self.emit_content()
+            self.emit_no_call()
         else:
             self.emit_markup()
 
     def _tagged_calls(self) -> Reading[None]:
         calls = 0
 
-        def emit(call: Call) -> None:
+        def emit(event: Call | CallPart) -> None:
             nonlocal calls
-            calls += 1
-            self.emit(call)
+            calls += isinstance(event, Call)
+            self.emit_call(event)
 
         while found := (yield from self.source.match(self._call_tags)):
             if found in self._calls.openers.texts:

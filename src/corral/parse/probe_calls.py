@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from corral.parse.formats import Body, BracedCalls, CallFormat, JsonCalls, NamedCalls, Pair, TaggedCalls, ThoughtFormat
 from corral.parse.probe_text import (
@@ -116,7 +116,7 @@ def _core(text: str, number: int, start: int) -> _Core | None:
     if at < 0 or start < 0:
         return None
     if inside := _around(text, start, at):
-        return _in_json(*inside, number)
+        return _in_json(text, *inside, number)
     return _named(text, number, at) or _braced(text, at) or _tagged(text, at)
 
 
@@ -140,8 +140,10 @@ def _around(text: str, start: int, name_at: int) -> tuple[int, dict[str, Any], i
     return None
 
 
-def _in_json(start: int, said: dict[str, Any], end: int, number: int) -> _Core | None:
+def _in_json(text: str, start: int, said: dict[str, Any], end: int, number: int) -> _Core | None:
     body = _json_body(said, number)
+    if body and "\n" in text[start:end]:
+        body = replace(body, is_indented=True)
     return _Core(start, end, body) if body else None
 
 
@@ -161,9 +163,16 @@ def _json_body(said: dict[str, Any], number: int) -> JsonCalls | None:
         arguments_key=arguments_key,
         inside=inside,
         id_key=id_key,
+        id_number=_id_number(said.get(id_key)),
         id_first=bool(id_key) and keys.index(id_key) < keys.index(inside or name_key),
         arguments_as_text=isinstance(members[arguments_key], str),
     )
+
+
+def _id_number(value: Any) -> Literal["", "text", "number"]:
+    if value is None or value in IDS:
+        return ""
+    return "text" if isinstance(value, str) else "number"
 
 
 def _arguments(value: Any) -> Any:

@@ -31,12 +31,20 @@ class Toolbox:
     def __contains__(self, name: str) -> bool:
         return name in self._schemas
 
-    def typed(self, name: str, key: str, text: str) -> Any:
-        """What a text means as that argument: text where the schema says so, else the JSON value that it is, if it is one."""
+    def is_text(self, name: str, key: str) -> bool:
+        """Whether the schema says that this argument is text, whatever it looks like."""
+        return self.types(name, key) == {"string"}
+
+    def types(self, name: str, key: str) -> frozenset[str]:
+        """The types that an argument may have, as far as the tool's schema says it plainly; none where it does not."""
         schema = self._schemas.get(name, {})
         properties = schema.get("properties")
         of_key = properties.get(key) if isinstance(properties, Mapping) else None
-        types = _types(of_key, schema) if isinstance(of_key, Mapping) else frozenset()
+        return _types(of_key, schema) if isinstance(of_key, Mapping) else frozenset()
+
+    def typed(self, name: str, key: str, text: str) -> Any:
+        """What a text means as that argument: text where the schema says so, else the JSON value that it is, if it is one."""
+        types = self.types(name, key)
         if types == {"string"}:
             return text
         meant = json_value(text)

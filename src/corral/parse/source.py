@@ -103,6 +103,10 @@ class Source:
                 return "".join(pieces)
             yield
 
+    def rest(self) -> None:
+        """Takes all that is there."""
+        self._take(len(self._text))
+
     def match(self, marks: Marks) -> Reading[str]:
         """Takes the mark that comes next; "" where none does."""
         while not self.is_closed and len(self._text) - self._at < marks.longest and marks.is_begun_by(self._text[self._at :]):

@@ -2,5 +2,6 @@
 
 from corral.sched.queue import Line
 from corral.sched.scheduler import Lease, Running, Scheduler
+from corral.sched.vocabularies import MOST_VOCABULARIES, LentVocabulary, Vocabularies
 
-__all__ = ["Lease", "Line", "Running", "Scheduler"]
+__all__ = ["MOST_VOCABULARIES", "Lease", "LentVocabulary", "Line", "Running", "Scheduler", "Vocabularies"]

@@ -12,13 +12,14 @@ import psutil
 
 from corral.core.errors import ModelLoadError
 from corral.core.settings import Settings
-from corral.engine import COMPUTE_BYTES, GPU_SHARE, KV_BYTES_PER_VALUE
+from corral.engine import COMPUTE_BYTES, ENCODER_BYTES, GPU_SHARE, KV_BYTES_PER_VALUE
 from corral.sched.runner import Runner
 from corral.store import GgufInfo
 
 _EMBED_TOKENS: Final = 256  # of texts in one step of a model that makes embeddings; it takes more when a longer text comes
 _EMBED_BYTES: Final = 256 << 20  # for what comes of them, at most: with a large vocabulary they are fewer
 DEFAULT_CONTEXT: Final = 4096
+LEAST_CONTEXT_WITH_IMAGES: Final = 2048  # Source: ollama@v0.32 server/sched.go, GetRunner
 DEFAULT_PARALLEL: Final = 16
 
 
@@ -127,14 +128,15 @@ def kv_bytes_per_token(gguf: GgufInfo, kv_cache_type: str) -> float:
     return gguf.block_count * values * per_value
 
 
-def needed_bytes(gguf: GgufInfo, file_bytes: int, *, n_ctx: int, kv_cache_type: str) -> int:
-    """Memory for the weights, the KV cells of one full sequence, and the compute buffers.
+def needed_bytes(gguf: GgufInfo, file_bytes: int, *, n_ctx: int, kv_cache_type: str, projector_bytes: int = 0) -> int:
+    """Memory for the weights, the KV cells of one full sequence, and the compute buffers; and for a projector's the same.
 
     A model that makes embeddings has no use for cells, but for the outputs of a step's tokens.
     """
     if gguf.pooling_type is not None:
         return file_bytes + min(_EMBED_TOKENS * gguf.vocabulary_size * 4, _EMBED_BYTES) + COMPUTE_BYTES
-    return file_bytes + int(n_ctx * kv_bytes_per_token(gguf, kv_cache_type)) + COMPUTE_BYTES
+    encoder_bytes = projector_bytes + ENCODER_BYTES if projector_bytes else 0
+    return file_bytes + encoder_bytes + int(n_ctx * kv_bytes_per_token(gguf, kv_cache_type)) + COMPUTE_BYTES
 
 
 def _gib(size_bytes: int) -> str:

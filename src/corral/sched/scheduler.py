@@ -28,6 +28,7 @@ from corral.engine import Engine, Launcher, ProgressCallback, padded_context
 from corral.sched.placement import (
     DEFAULT_CONTEXT,
     DEFAULT_PARALLEL,
+    LEAST_CONTEXT_WITH_IMAGES,
     Memory,
     Placement,
     SystemMemory,
@@ -185,9 +186,12 @@ class Scheduler:
     def _spec(self, model: Model, options: Options) -> LoadSpec:
         trained = model.gguf.context_length or DEFAULT_CONTEXT
         wanted = options.num_ctx or self._settings.context_length or DEFAULT_CONTEXT
+        if model.projector_paths:
+            wanted = max(wanted, LEAST_CONTEXT_WITH_IMAGES)
         return LoadSpec(
             model_path=str(model.model_path),
             adapter_paths=tuple(map(str, model.adapter_paths)),
+            projector_paths=tuple(map(str, model.projector_paths)),
             n_ctx=min(padded_context(wanted), padded_context(trained)),
             n_parallel=self._settings.num_parallel or DEFAULT_PARALLEL,
             num_batch=options.num_batch,
@@ -228,8 +232,13 @@ class Scheduler:
     async def _launched(self, runner: Runner) -> Engine:
         await self._unless_stalled(runner, lambda _tell: self._launcher.devices())  # its GPUs are known then
         model, spec = runner.model, runner.spec
-        file_bytes = model.model_path.stat().st_size
-        runner.estimated_bytes = needed_bytes(model.gguf, file_bytes, n_ctx=spec.n_ctx, kv_cache_type=spec.kv_cache_type)
+        runner.estimated_bytes = needed_bytes(
+            model.gguf,
+            model.model_path.stat().st_size,
+            n_ctx=spec.n_ctx,
+            kv_cache_type=spec.kv_cache_type,
+            projector_bytes=sum(path.stat().st_size for path in model.projector_paths),
+        )
         await self._make_room(runner)
         spec = msgspec.structs.replace(spec, limit_bytes=self._placement.limit_bytes(runner, self._others(runner)))
         return await self._unless_stalled(runner, lambda tell: self._launcher.launch(spec, tell))

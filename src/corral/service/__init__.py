@@ -7,5 +7,17 @@ from corral.service.inference import Inference
 from corral.service.models import ModelService
 from corral.service.pull import PullService
 from corral.service.push import PushService
+from corral.service.rerank import RerankService
+from corral.service.tokens import TokenService
 
-__all__ = ["BlobService", "CreateService", "EmbedService", "Inference", "ModelService", "PullService", "PushService"]
+__all__ = [
+    "BlobService",
+    "CreateService",
+    "EmbedService",
+    "Inference",
+    "ModelService",
+    "PullService",
+    "PushService",
+    "RerankService",
+    "TokenService",
+]

@@ -16,7 +16,7 @@ from corral.engine import Engine
 from corral.sched import Lease
 from corral.service.fit import cut_to_fit, dropped_to_fit
 from corral.service.prompt import Prompt
-from corral.service.requests import Done, Event, Truncation
+from corral.service.requests import Delta, Done, Event, Started, Truncation
 from corral.service.shape import Shape
 
 Render = Callable[[Prompt], Awaitable[str]]
@@ -34,6 +34,7 @@ class Ask:
     shift: bool
     logprobs: int = -1  # likeliest tokens beside each token of the answer; negative: none, nor its own
     has_context: bool = False  # its last event is to tell the tokens of prompt and answer
+    needs_start: bool = False
     began_ns: int
     truncation: Truncation | None = None
 
@@ -67,10 +68,15 @@ class Answer:
     lease: Lease
     clock: Clock
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Deltas, then Done."""
+    def events(self) -> AsyncIterator[Event]:
+        """Started where it is wanted, deltas, then Done. The first of them also tells what was left out of the conversation."""
+        return _telling(self.ask.truncation, self._events()) if self.ask.truncation else self._events()
+
+    async def _events(self) -> AsyncIterator[Event]:
         said: list[str] = []
         reader = self.ask.shape.reader(self.ask.text)
+        if self.ask.needs_start:
+            yield self._started()
         step: Step | None = self.first
         while step is not None:
             if self.ask.has_context:
@@ -82,6 +88,11 @@ class Answer:
                 return
             step = await anext(self.rest)
 
+    def _started(self) -> Started:
+        begun = self.first.begun
+        assert begun is not None, "an engine tells it with its first step"
+        return Started(prompt_tokens=begun.prompt_tokens, cached_tokens=begun.cached_tokens, truncation=self.ask.truncation)
+
     async def _context(self, said: str) -> tuple[int, ...]:
         prompt = self.ask.prompt
         text = prompt.shown(self.ask.text) + said
@@ -91,6 +102,7 @@ class Answer:
     def _done(self, finish: Finish, context: tuple[int, ...] | None) -> Done:
         return Done(
             reason=finish.reason,
+            stop_text=finish.stop_text,
             total_ns=self.clock.monotonic_ns() - self.ask.began_ns,
             load_ns=self.lease.load_ns,
             prompt_tokens=finish.prompt_tokens,
@@ -104,6 +116,13 @@ class Answer:
         )
 
 
+async def _telling(truncation: Truncation, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    first = await anext(events)
+    yield replace(first, truncation=truncation) if isinstance(first, Delta) else first
+    async for event in events:
+        yield event
+
+
 async def begin(stack: AsyncExitStack, lease: Lease, ask: Ask, render: Render, clock: Clock) -> Answer:
     """Starts the job and waits for its first step; a prompt that does not fit is shortened first, where that may be.
 
@@ -115,6 +134,11 @@ async def begin(stack: AsyncExitStack, lease: Lease, ask: Ask, render: Render, c
         if not ask.truncate:
             raise
         shorter = await _shortened(ask, render, lease.engine, overflow)
+    while shorter.prompt.media:  # each was taken for as large as all are on average: the engine knows better
+        try:
+            return await _start(stack, lease, shorter, clock)
+        except ContextOverflowError as overflow:
+            shorter = await _with_fewer_turns(shorter, render, lease.engine, overflow)
     return await _start(stack, lease, shorter, clock)
 
 
@@ -144,23 +168,25 @@ def _with_less_context(ask: Ask, overflow: ContextOverflowError) -> Ask:
 
 
 async def _with_fewer_turns(ask: Ask, render: Render, engine: Engine, overflow: ContextOverflowError) -> Ask:
-    fitting = ask  # the longest so far that fits: each that is found to fit is longer than the one before
+    shorter: dict[int, Ask] = {}  # by their messages' count
+    medium_tokens = 0
+    if count := len(ask.prompt.media):
+        medium_tokens = max(0, overflow.prompt_tokens - len(await engine.tokenize(ask.text))) // count
 
-    async def fits(messages: Sequence[Message]) -> bool:
-        nonlocal fitting
+    async def tokens(messages: Sequence[Message]) -> int:
         prompt = replace(ask.prompt, messages=tuple(messages))
         text = await render(prompt)
-        if len(await engine.tokenize(text)) >= overflow.num_ctx:
-            return False
-        fitting = replace(ask, prompt=prompt, text=text)
-        return True
+        shorter[len(messages)] = replace(ask, prompt=prompt, text=text)
+        return len(await engine.tokenize(text)) + medium_tokens * len(prompt.media)
 
-    kept = await dropped_to_fit(ask.prompt.messages, fits)
+    sent = ask.prompt.messages
+    kept = await dropped_to_fit(sent, tokens, total=overflow.prompt_tokens, num_ctx=overflow.num_ctx)
     if kept is None:
-        raise overflow
-    dropped = len(ask.prompt.messages) - len(kept)
-    return replace(fitting, truncation=_truncation(overflow, dropped))
+        raise ContextOverflowError(ask.truncation.prompt_tokens_total, overflow.num_ctx) if ask.truncation else overflow
+    before = ask.truncation or _truncation(overflow)
+    dropped = before.dropped_messages + len(sent) - len(kept)
+    return replace(shorter[len(kept)], truncation=replace(before, dropped_messages=dropped))
 
 
-def _truncation(overflow: ContextOverflowError, dropped_messages: int = 0) -> Truncation:
-    return Truncation(prompt_tokens_total=overflow.prompt_tokens, dropped_messages=dropped_messages)
+def _truncation(overflow: ContextOverflowError) -> Truncation:
+    return Truncation(prompt_tokens_total=overflow.prompt_tokens)

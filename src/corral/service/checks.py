@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from corral.core.errors import BadRequestError, CapabilityError
+from corral.core.options import Options
 from corral.service.requests import ChatRequest, GenerateRequest, InferenceRequest
 from corral.store import Model
 
@@ -17,6 +18,17 @@ def check_logprobs(request: InferenceRequest) -> None:
     """Before the model is looked for."""
     if not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS:
         raise BadRequestError(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+
+
+def wanted_logprobs(request: InferenceRequest, options: Options) -> int:
+    """How many likeliest tokens are to be told beside each token of the answer; negative: no logprobs at all.
+
+    `n_probs` is llama.cpp's way to ask for them. Raises BadRequestError for too many.
+    """
+    if options.n_probs > MAX_TOP_LOGPROBS:
+        raise BadRequestError(f'option "n_probs" must be between 0 and {MAX_TOP_LOGPROBS}')
+    by_request = request.top_logprobs if request.logprobs else -1
+    return max(by_request, options.n_probs) if options.n_probs > 0 else by_request
 
 
 def check_chat(model: Model, request: ChatRequest, can: Collection[str], *, ignores_images: bool) -> None:
@@ -38,9 +50,14 @@ def check_generate(model: Model, request: GenerateRequest, can: Collection[str],
     _check_kind(request, can, "generate")
     if request.suffix and "insert" not in can:
         raise cannot_insert(model)
-    if request.prompt:  # without one the model is loaded, whatever else there is
+    if request.has_prompt:  # without one the model is loaded, whatever else there is
         _check_constraints(request)
         _check_images(model, request, len(request.images), can, ignores_images=ignores_images)
+
+
+def takes_media(can: Collection[str]) -> bool:
+    """Whether the model takes what comes as images, which may be sounds, too. Which of them it takes, its engine says."""
+    return "vision" in can or "audio" in can
 
 
 def cannot_insert(model: Model) -> CapabilityError:
@@ -84,7 +101,7 @@ def _check_constraints(request: InferenceRequest) -> None:
 
 
 def _check_images(model: Model, request: InferenceRequest, count: int, can: Collection[str], *, ignores_images: bool) -> None:
-    if count and "vision" not in can and not ignores_images:
+    if count and not takes_media(can) and not ignores_images:
         raise CapabilityError(f'"{request.model}" does not support vision')
     if count > 1 and "mllama" in (model.config.model_families or ()):
         raise BadRequestError("this model only supports one image while more than one image requested")

@@ -26,9 +26,8 @@ from corral.engine import Engine
 from corral.sched import Scheduler
 from corral.service.lookup import ModelLookup
 from corral.service.second_try import tried_twice
-from corral.store import Model, Store
+from corral.store import RANK_POOLING, Model, Store
 
-_RANKS: Final = 4  # the pooling type of models that rank texts. Source: llama.cpp llama.h, llama_pooling_type
 _MOST_BYTES: Final = 1 << 29  # of one request's vectors
 _FLOAT_BYTES: Final = 4
 
@@ -82,7 +81,7 @@ class EmbedService:
         """Raises NotFoundError, CapabilityError, BadRequestError for what cannot be embedded, and what a lease raises."""
         began_ns = self._clock.monotonic_ns()
         model = await self._model(request.model)
-        if model.gguf.pooling_type == _RANKS:
+        if model.gguf.pooling_type == RANK_POOLING:
             raise CapabilityError(f'"{request.model}" does not support embeddings: it ranks texts by a query')
         _check_size(model, request)
         options = Options.resolve(model.parameters, request.options)

@@ -6,8 +6,9 @@ Rendering that does not end at once counts as waiting, as what comes after it do
 more, and clients take turns.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
@@ -17,7 +18,7 @@ from corral.core.errors import BadRequestError
 from corral.core.options import Options
 from corral.sched import Lease, Running, Scheduler
 from corral.service.answer import Answer, Ask, begin
-from corral.service.checks import check_chat, check_generate, check_logprobs
+from corral.service.checks import check_chat, check_generate, check_logprobs, wanted_logprobs
 from corral.service.lookup import ModelLookup
 from corral.service.models import capabilities
 from corral.service.prompt import Prompt, chat_prompt, generate_prompt, template_of
@@ -66,6 +67,7 @@ class Inference:
             yield await self._unloaded(model)
             return
         can = await self._sized(_template_chars(model), capabilities, model)
+        request = _without_vain_thinking(request, can)
         check_chat(model, request, can, ignores_images=self._ignores_images)
         options = Options.resolve(model.parameters, request.options)
         if not request.messages:
@@ -85,13 +87,13 @@ class Inference:
         began_ns = self._clock.monotonic_ns()
         check_logprobs(request)
         model = await self._lookup.find(request.model)
-        if not request.prompt and request.keep_alive_s == 0:
+        if not request.has_prompt and request.keep_alive_s == 0:
             yield await self._unloaded(model)
             return
         can = await self._sized(_template_chars(model), capabilities, model)
         check_generate(model, request, can, ignores_images=self._ignores_images)
         options = Options.resolve(model.parameters, request.options)
-        if not request.prompt:
+        if not request.has_prompt:
             yield await self._loaded(model, options, request)
             return
         size_chars = _template_chars(model) if request.template is None else len(request.template)
@@ -127,8 +129,9 @@ class Inference:
             options=options,
             truncate=request.truncate,
             shift=request.shift and model.gguf.architecture not in _NEVER_SHIFTED,
-            logprobs=request.top_logprobs if request.logprobs else -1,
+            logprobs=wanted_logprobs(request, options),
             has_context=has_context,
+            needs_start=request.needs_start,
             began_ns=began_ns,
         )
         async with AsyncExitStack() as stack:
@@ -180,6 +183,11 @@ class Inference:
 
 async def _only(event: Event) -> AsyncIterator[Event]:
     yield event
+
+
+def _without_vain_thinking(request: ChatRequest, can: Collection[str]) -> ChatRequest:
+    """The request, with no thinking where the model cannot and need not."""
+    return replace(request, think=None) if request.may_skip_thinking and "thinking" not in can else request
 
 
 def _template_chars(model: Model) -> int:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from corral.core.aio import ThreadLimiter
-from corral.core.errors import ForbiddenError, ModelNotFoundError, NotSupportedError
+from corral.core.errors import BadRequestError, ForbiddenError, ModelNotFoundError, NotSupportedError
 from corral.store import Model, ModelName, Store
 
 _NO_CLOUD: Final = "ollama cloud is disabled: remote model is unavailable"
@@ -15,6 +15,12 @@ class ModelLookup:
     def __init__(self, store: Store, threads: ThreadLimiter) -> None:
         self._store = store
         self._threads = threads
+
+    async def named(self, name: str) -> Model:
+        """The same for a request that must name one: BadRequestError where it does not."""
+        if not name:
+            raise BadRequestError("model is required")
+        return await self.find(name)
 
     async def find(self, name: str) -> Model:
         """Raises BadRequestError for a name that is none, ModelNotFoundError with the name as the client spelled it,

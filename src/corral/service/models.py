@@ -8,7 +8,7 @@ from corral.core.aio import ThreadLimiter
 from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFoundError, NotFoundError
 from corral.core.types import Message
 from corral.service.modelfile import BARE_TEMPLATE, modelfile_text, parameters_text
-from corral.store import GgufHeader, Listing, LongArray, Model, ModelName, Store, Tensor, model_header
+from corral.store import RANK_POOLING, GgufHeader, Listing, LongArray, Model, ModelName, Store, Tensor, model_header
 from corral.template import ChatTemplate, choose, compile_go
 from corral.wire.care import Pruned, StoreUse
 
@@ -107,7 +107,7 @@ class ModelService:
 
 
 def capabilities(model: Model) -> list[str]:
-    """What the model can do, of completion, embedding, vision, tools, insert and thinking.
+    """What the model can do, of completion, embedding, rerank, vision, audio, tools, insert and thinking.
 
     Its templates decide: the Go template layer if there is one, else the Jinja template of its file.
     """
@@ -120,8 +120,8 @@ def capabilities(model: Model) -> list[str]:
         jinja = choose(None, gguf.chat_template, bos_token=gguf.bos_token, eos_token=gguf.eos_token)
     except BadRequestError:  # said when it is used
         return _capabilities(model, None)
-    base, *others = _capabilities(model, jinja)
-    return [*others, base]
+    found = _capabilities(model, jinja)
+    return [*found[1:], *found[:1]]
 
 
 def listed_capabilities(model: Model) -> list[str]:
@@ -137,12 +137,14 @@ def _go_template(text: str) -> ChatTemplate | None:
 
 
 def _capabilities(model: Model, template: ChatTemplate | None) -> list[str]:
+    if model.gguf.pooling_type == RANK_POOLING:
+        return ["rerank"] if model.gguf.ranks else []
     if model.gguf.pooling_type is not None:
         return ["embedding"]
     found = ["completion"]
-    if model.projector_paths or model.gguf.vision_block_count:
-        found.append("vision")
     has = {
+        "vision": bool(model.gguf.vision_block_count) or any(not projector.only_hears for projector in model.projectors),
+        "audio": any(file.hears for file in (model.gguf, *model.projectors)),
         "tools": template is not None and template.has_tools,
         "insert": model.gguf.infill_tokens is not None or (template is not None and template.has_suffix),
         "thinking": template is not None and template.has_thinking,

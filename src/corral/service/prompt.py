@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from corral.core.types import Message
-from corral.service.checks import cannot_insert
+from corral.service.checks import cannot_insert, takes_media
 from corral.service.history import linked
 from corral.service.requests import ChatRequest, GenerateRequest, InferenceRequest, Think
 from corral.store import Model
@@ -80,7 +80,7 @@ def chat_prompt(model: Model, request: ChatRequest, can: Collection[str]) -> Pro
     if model.system and request.messages[0].role != "system":
         messages = (Message(role="system", content=model.system), *messages)
     return Prompt(
-        messages=linked(messages if "vision" in can else tuple(map(_without_images, messages))),
+        messages=linked(messages if takes_media(can) else tuple(map(_without_images, messages))),
         template=template_of(model),
         tools=request.tools if request.tool_choice.mode != "none" else (),
         think=_think(request, can),
@@ -94,7 +94,7 @@ def generate_prompt(model: Model, request: GenerateRequest, can: Collection[str]
     CapabilityError for a suffix that neither the template nor the model's vocabulary has a place for.
     Source: ollama@v0.32 server/routes.go, GenerateHandler.
     """
-    user = Message(role="user", content=request.prompt, images=request.images if "vision" in can else ())
+    user = Message(role="user", content=request.prompt, images=request.images if takes_media(can) else ())
     bos = model.gguf.bos_token if model.gguf.adds_bos else ""
     template = None if request.raw else _template_for(model, request.template)
     if request.suffix:
@@ -112,7 +112,9 @@ def generate_prompt(model: Model, request: GenerateRequest, can: Collection[str]
         )
     before = () if request.raw else tuple(_before(model, request))
     think = _think(request, can)
-    return Prompt(messages=(*before, user), template=template, think=think, prefix_tokens=request.context, bos=bos)
+    return Prompt(
+        messages=(*before, user), template=template, think=think, prefix_tokens=request.tokens or request.context, bos=bos
+    )
 
 
 def _think(request: InferenceRequest, can: Collection[str]) -> Think:

@@ -37,6 +37,9 @@ class InferenceRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     debug_render_only: bool = False
+    needs_start: bool = False  # the first event of the answer is to be Started
+    may_skip_thinking: bool = False  # a model that cannot think answers without, and is not refused
+    call_parts: bool = False  # calls are wanted while they are written too; one that is cut short is told in its parts alone
     client: str = ""  # who asks, for fairness in the queue
 
 
@@ -55,12 +58,17 @@ class GenerateRequest(InferenceRequest):
     """An empty prompt: load the model, or with keep_alive_s 0 unload it."""
 
     prompt: str = ""
+    tokens: tuple[int, ...] = ()  # the prompt, where it comes as tokens: raw, and without a text
     suffix: str = ""
     system: str | None = None  # None: the model's own
     template: str | None = None  # None: the model's own
     context: tuple[int, ...] = ()
     raw: bool = False
     images: tuple[bytes, ...] = ()
+
+    @property
+    def has_prompt(self) -> bool:
+        return bool(self.prompt or self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +87,6 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """A piece of the answer."""
-
-    content: str = ""
-    thinking: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()  # of the tokens drawn since the last piece
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Truncation:
     """What was left out of an over-long conversation."""
 
@@ -97,10 +95,46 @@ class Truncation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The first event of an answer that was asked for it: the prompt has been read."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    truncation: Truncation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPart:
+    """A piece of a call that is still being written. Parts of two calls never mix.
+
+    The complete call comes after its parts, with their index and id, and its arguments are what the parts' texts are together.
+    A call that never comes was cut short by the answer's end, or was none after all: then its text follows as content.
+    """
+
+    index: int
+    call_id: str
+    name: str = ""  # in the first part alone
+    text: str = ""  # of the arguments, as JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of the answer."""
+
+    content: str = ""
+    thinking: str = ""
+    call_parts: tuple[CallPart, ...] = ()  # only of a request that asks for them
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()  # of the tokens drawn since the last piece
+    truncation: Truncation | None = None  # told by the answer's first piece, and by its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The last event of every answer."""
 
     reason: FinishReason
+    stop_text: str = ""  # the stop string that ended it, if one did
     total_ns: int  # from the request's arrival
     load_ns: int  # waiting for the model, queueing included
     prompt_tokens: int
@@ -113,7 +147,7 @@ class Done:
     truncation: Truncation | None = None
 
 
-Event = Loaded | Rendered | Delta | Done
+Event = Loaded | Rendered | Started | Delta | Done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ spell out, and makes the reader that turns the answer's text into thoughts, cont
 import secrets
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from corral.core.options import Options
 from corral.core.types import Grammar, Step, Thought, ToolCall
-from corral.parse import AnswerFormat, Call, Content, Event, Thinking, answer_parser, markers
+from corral.parse import AnswerFormat, Call, CallPart, Content, Event, Thinking, answer_parser, markers
+from corral.service import requests
 from corral.service.constraints import grammars_of
 from corral.service.requests import Delta, InferenceRequest
 
@@ -31,6 +32,7 @@ class Shape:
     thought_budget: int = -1  # tokens; negative: any number
     grammars: tuple[Grammar, ...] = ()
     call_id_chars: int = 0  # of the ids of calls; 0: as many as usual
+    call_parts: bool = False  # calls are told while they are written too
 
     @property
     def spelled(self) -> tuple[str, ...]:
@@ -73,6 +75,7 @@ def shape_of(
         thought_budget=options.think_budget,
         grammars=grammars_of(form, request, tools),
         call_id_chars=call_id_chars,
+        call_parts=request.call_parts,
     )
 
 
@@ -90,8 +93,9 @@ class FormReader:
 
     def __init__(self, shape: Shape, form: AnswerFormat, prompt: str) -> None:
         self._shape = shape
-        self._parser = answer_parser(form, prompt=prompt, tools=shape.tools)
-        self._ids: list[str] = []
+        self._parser = answer_parser(form, prompt=prompt, tools=shape.tools, parts=shape.call_parts)
+        self._ids: list[str] = []  # of the calls so far, those included that were begun and never completed
+        self._is_in_call = False  # the last of them is not complete yet
 
     def read(self, step: Step) -> Iterator[Delta]:
         """What is clear with this step of the engine."""
@@ -101,11 +105,7 @@ class FormReader:
         logprobs = step.logprobs
         for event in events:
             if delta := self._delta(event):
-                yield (
-                    Delta(content=delta.content, thinking=delta.thinking, tool_calls=delta.tool_calls, logprobs=logprobs)
-                    if logprobs
-                    else delta
-                )
+                yield replace(delta, logprobs=logprobs) if logprobs else delta
                 logprobs = ()
         if logprobs:
             yield Delta(logprobs=logprobs)
@@ -116,14 +116,28 @@ class FormReader:
                 return Delta(content=text)
             case Thinking(text) if self._shape.shows_thoughts:
                 return Delta(thinking=text)
+            case CallPart():
+                return Delta(call_parts=(self._call_part(event),))
             case Call():
                 return Delta(tool_calls=(self._tool_call(event),))
             case _:
                 return None
 
+    def _call_part(self, part: CallPart) -> requests.CallPart:
+        if part.name:
+            self._add_id(part.call_id)
+            self._is_in_call = True
+        return requests.CallPart(index=len(self._ids) - 1, call_id=self._ids[-1], name=part.name, text=part.text)
+
     def _tool_call(self, call: Call) -> ToolCall:
-        call_id = call.call_id
+        """With the id of its parts, where it had any: one that the model wrote behind the arguments came too late."""
+        if not self._is_in_call:
+            self._add_id(call.call_id)
+        self._is_in_call = False
+        return ToolCall(name=call.name, arguments=call.arguments, call_id=self._ids[-1], index=len(self._ids) - 1)
+
+    def _add_id(self, call_id: str) -> None:
+        """The id of the next call: the model's own, or one made up where it has none or has had it before."""
         if not call_id or call_id in self._ids:
             call_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(self._shape.call_id_chars or _ID_CHARS))
         self._ids.append(call_id)
-        return ToolCall(name=call.name, arguments=call.arguments, call_id=call_id, index=len(self._ids) - 1)

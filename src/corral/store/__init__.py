@@ -4,7 +4,7 @@ from corral.store.blobs import BlobWriter
 from corral.store.file_lock import try_lock, wait_for_lock
 from corral.store.files import store_errors, write_atomically
 from corral.store.gguf import GgufError, GgufHeader, LongArray, Tensor, read_header
-from corral.store.gguf_info import GgufInfo, human_count, read_info
+from corral.store.gguf_info import RANK_POOLING, GgufInfo, human_count, read_info
 from corral.store.gguf_split import Shard, merge_shards, order_shards, shard_count
 from corral.store.gguf_types import FILE_TYPES, UNQUANTIZED
 from corral.store.layout import CREATING, INCOMING, digest_hex, digest_of
@@ -57,6 +57,7 @@ __all__ = [
     "PARAMETER_NAME",
     "PARAMS_LAYER",
     "PROJECTOR_LAYER",
+    "RANK_POOLING",
     "SYSTEM_LAYER",
     "TEMPLATE_LAYER",
     "UNQUANTIZED",

@@ -1,13 +1,13 @@
 """What Corral wants to know of a GGUF, by name: the metadata of its header in the words of this project."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
-from corral.store.gguf import GgufError, GgufHeader, LongArray, cut, read_header
+from corral.store.gguf import GgufError, GgufHeader, LongArray, Tensor, cut, read_header
 from corral.store.gguf_types import FILE_TYPES
 
 _BILLION: Final = 1_000_000_000
@@ -15,6 +15,9 @@ _MILLION: Final = 1_000_000
 _THOUSAND: Final = 1_000
 _LARGEST_COUNT: Final = (1 << 32) - 1  # what every engine has room for
 _LONGEST_WORD: Final = 128
+RANK_POOLING: Final = 4  # Source: llama.cpp llama.h, llama_pooling_type
+_CLASSIFIER: Final = "cls.output.weight"
+_SMALL_CLASSIFIERS: Final = {"jina-bert-v2": "cls.weight"}  # by architecture: what some have instead
 _LONGEST_KEPT: Final = 1 << 16  # a longer text of the metadata is not kept; the template is
 
 Code = TypeVar("Code", int, None)
@@ -40,6 +43,7 @@ class GgufInfo:
     value_length: int = 0
     sliding_window: int = 0
     pooling_type: int | None = None  # how token vectors become one; None where the model gives text rather than a vector
+    ranks: bool = False  # it pools with a classifier that says how well a text answers a query, and has one
     bos_token: str = ""
     eos_token: str = ""
     adds_bos: bool = False  # whether the tokenizer puts a BOS before every text
@@ -62,6 +66,7 @@ class GgufInfo:
         heads, width = number("attention.head_count"), number("embedding_length")
         head_length = width // heads if heads else 0
         template = values.text("tokenizer.chat_template")
+        pooling_type = values.code(f"{architecture}.pooling_type", None)
         return cls(
             architecture=architecture,
             metadata={key: value for key, value in header.metadata.items() if _is_kept(value)},
@@ -78,7 +83,8 @@ class GgufInfo:
             key_length=number("attention.key_length") or head_length,
             value_length=number("attention.value_length") or head_length,
             sliding_window=number("attention.sliding_window"),
-            pooling_type=values.code(f"{architecture}.pooling_type", None),
+            pooling_type=pooling_type,
+            ranks=pooling_type == RANK_POOLING and _has_classifier(architecture, header.tensors),
             bos_token=token("bos"),
             eos_token=token("eos"),
             # without a word in the file, the old kind of tokenizer puts one there
@@ -86,6 +92,16 @@ class GgufInfo:
             infill_tokens=header.infill_tokens,
             chat_template=template if template.strip() else None,
         )
+
+    @property
+    def hears(self) -> bool:
+        """Does it encode sounds?"""
+        return bool(self.audio_block_count) or self.metadata.get("clip.has_audio_encoder") is True
+
+    @property
+    def only_hears(self) -> bool:
+        """Does it encode sounds and no images? Projectors of old kinds encode images and do not say so."""
+        return self.hears and not self.vision_block_count and self.metadata.get("clip.has_vision_encoder") is not True
 
     @property
     def parameter_size(self) -> str:
@@ -127,6 +143,12 @@ class _Values:
     def length(self, key: str) -> int:
         value = self.metadata.get(key, ())
         return value.length if isinstance(value, LongArray) else len(value) if isinstance(value, list) else 0
+
+
+def _has_classifier(architecture: str, tensors: Iterable[Tensor]) -> bool:
+    """Without one llama.cpp gives numbers too, which mean nothing."""
+    wanted = {_CLASSIFIER, _SMALL_CLASSIFIERS.get(architecture, _CLASSIFIER)}
+    return any(tensor.name in wanted for tensor in tensors)
 
 
 def _is_kept(value: object) -> bool:

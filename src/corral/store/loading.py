@@ -60,6 +60,7 @@ class Loader:
         texts = {kind: self._text(layers[kind][-1]) for kind in (TEMPLATE_LAYER, SYSTEM_LAYER) if kind in layers}
         model_path = paths[weights[0].digest]
         file = self._stamp(model_path)
+        projector_paths = tuple(paths[layer.digest] for layer in layers.get(PROJECTOR_LAYER, ()))
         parameters, messages = layers.get(PARAMS_LAYER), layers.get(MESSAGES_LAYER)
         model = Model(
             name=name,
@@ -68,7 +69,8 @@ class Loader:
             modified_ns=self.stored.modified_ns,
             config=config,
             model_path=model_path,
-            projector_paths=tuple(paths[layer.digest] for layer in layers.get(PROJECTOR_LAYER, ())),
+            projector_paths=projector_paths,
+            projectors=tuple(info(path, name) for path in projector_paths),
             adapter_paths=tuple(paths[layer.digest] for layer in layers.get(ADAPTER_LAYER, ())),
             draft_paths=tuple(paths[layer.digest] for layer in layers.get(DRAFT_LAYER, ())),
             template=texts.get(TEMPLATE_LAYER),

@@ -72,6 +72,7 @@ class Model:
     messages: tuple[Message, ...]
     licenses: tuple[str, ...]
     gguf: GgufInfo
+    projectors: tuple[GgufInfo, ...] = ()  # what the files of `projector_paths` say of themselves
     draft_paths: tuple[Path, ...] = ()
     parent: str = ""  # the model it was made from, as `ModelName.short` has it
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from corral.core.types import EngineInfo, Finish, Job, LoadSpec, TokenLogprob, Vectors
+from corral.core.types import Begun, EngineInfo, Finish, Job, LoadSpec, TokenLogprob, Vectors
 
 _LENGTH: Final = struct.Struct("<I")
 
@@ -41,12 +41,22 @@ class Embed(Frame, frozen=True):
     texts: list[str]
     num_ctx: int
     truncate: bool
+    query: str | None = None
 
 
 class Tokenize(Frame, frozen=True):
     call_id: int
     text: str
     add_special: bool
+    parse_special: bool = True
+
+
+class Detokenize(Frame, frozen=True):
+    """What tokens stand for: all together, or each by itself."""
+
+    call_id: int
+    tokens: list[int]
+    is_apart: bool
 
 
 class Limit(Frame, frozen=True):
@@ -78,12 +88,13 @@ class LoadFailed(Frame, frozen=True):
 
 
 class Gain(msgspec.Struct, frozen=True, array_like=True):
-    """What one job gained in a step; the last one of a job has its finish."""
+    """What one job gained in a step; the first one of a job has its beginning, the last one its finish."""
 
     job_id: int
     text: str
     finish: Finish | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    begun: Begun | None = None
 
 
 class StepFrame(Frame, frozen=True):
@@ -124,14 +135,24 @@ class Tokens(Frame, frozen=True):
     tokens: list[int]
 
 
-class TokenizeFailed(Frame, frozen=True):
+class Pieces(Frame, frozen=True):
+    """Bytes, as a token may be a part of a character: of each token, or of all of them as the one piece there is."""
+
+    call_id: int
+    pieces: list[bytes]
+
+
+class CallFailed(Frame, frozen=True):
+    """No tokens, or no pieces. `is_asked_wrong`: by what is asked, not by what went wrong with it."""
+
     call_id: int
     reason: str
+    is_asked_wrong: bool = False
 
 
-ToWorker = Load | Submit | Embed | Cancel | Tokenize | Limit
+ToWorker = Load | Submit | Embed | Cancel | Tokenize | Detokenize | Limit
 FromWorker = (
-    Hello | Progress | Loaded | LoadFailed | Taken | StepFrame | Embedded | Overflow | JobFailed | Tokens | TokenizeFailed
+    Hello | Progress | Loaded | LoadFailed | Taken | StepFrame | Embedded | Overflow | JobFailed | Tokens | Pieces | CallFailed
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

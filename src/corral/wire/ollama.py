@@ -14,6 +14,10 @@ from msgspec import Meta
 
 Json: TypeAlias = dict[str, Any]
 Format = Annotated[Any, Meta(description='"json", or a JSON Schema object')]
+Grammar = Annotated[str | None, Meta(description="GBNF that the answer is to meet; only here, not in Ollama")]
+Regex = Annotated[str | None, Meta(description="that the whole answer is to match; only here, not in Ollama")]
+Choice = Annotated[list[str] | None, Meta(description="the answer is to be one of these; only here, not in Ollama")]
+ToolChoice = Annotated[Any, Meta(description='"none", "auto", "required", or one tool in OpenAI\'s form; not in Ollama')]
 KeepAlive = Annotated[Any, Meta(description='seconds, or a duration such as "5m"; negative: for ever')]
 Think = Annotated[Any, Meta(description='true, false, "low", "medium", "high" or "max"')]
 Streams = Annotated[bool | None, Meta(description="true where absent")]
@@ -67,8 +71,13 @@ class ChatRequest(Request, frozen=True):
     messages: list[Message] | None = None
     stream: Streams = None
     format: Format = None
+    grammar: Grammar = None
+    regex: Regex = None
+    choice: Choice = None
     keep_alive: KeepAlive = None
     tools: list[Json] | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: Annotated[bool | None, Meta(description="false: one call at most")] = None
     options: Json | None = None
     think: Think = None
     truncate: bool | None = None
@@ -90,6 +99,9 @@ class GenerateRequest(Request, frozen=True):
     stream: Streams = None
     raw: bool | None = None
     format: Format = None
+    grammar: Grammar = None
+    regex: Regex = None
+    choice: Choice = None
     keep_alive: KeepAlive = None
     images: Base64Images = None
     options: Json | None = None

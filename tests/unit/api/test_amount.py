@@ -4,6 +4,7 @@ import pytest
 
 from corral.api.amount import MAX_VALUES, check_amount
 from corral.api.decode import RequestDecoder
+from corral.api.ollama import OLLAMA
 from corral.core.errors import BadRequestError
 from corral.wire.ollama import EmbedRequest
 
@@ -34,5 +35,5 @@ def test_a_body_of_tiny_texts_costs_no_time() -> None:
     body = b'{"model":"x","input":["a"' + b',"a"' * 20_000_000 + b"]}"
     began = time.process_time()
     with pytest.raises(BadRequestError, match="in several requests"):
-        RequestDecoder(EmbedRequest).decode(body)
+        RequestDecoder(EmbedRequest, OLLAMA).decode(body)
     assert time.process_time() - began < 2.0  # a tenth of a second where it was written

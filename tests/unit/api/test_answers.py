@@ -1,19 +1,17 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
-from corral.api.errors import OLLAMA
 from corral.api.exchange import Endpoint
-from corral.api.ollama import answers
+from corral.api.ollama import OLLAMA, answers
 from corral.core.errors import CapabilityError, EngineCrashedError
 from corral.core.types import ToolCall
-from corral.sched import Running
-from corral.service.requests import ChatRequest, Delta, Done, Event, GenerateRequest, Loaded, Rendered, Truncation
+from corral.service.requests import Delta, Done, Event, Loaded, Rendered, Truncation
 from tests.support.asgi import Call, ask
+from tests.support.scripted_inference import Scripted
 
 DONE = Done(
     reason="stop",
@@ -36,43 +34,6 @@ FIGURES = {
     "eval_duration": 4,
 }
 CALL = ToolCall(name="f", arguments={"b": 1, "a": 2}, call_id="call_1")
-
-
-class Scripted:
-    """Answers every request with the same events; an error among them is raised in its place, an asyncio.Event waited for."""
-
-    def __init__(self, *script: Event | Exception | asyncio.Event, refusal: Exception | None = None) -> None:
-        self.script = script
-        self.refusal = refusal
-        self.requests: list[ChatRequest | GenerateRequest] = []
-        self.open = 0
-        self.is_open = asyncio.Event()
-
-    @asynccontextmanager
-    async def chat(self, request: ChatRequest | GenerateRequest) -> AsyncIterator[AsyncIterator[Event]]:
-        self.requests.append(request)
-        if self.refusal:
-            raise self.refusal
-        self.open += 1
-        self.is_open.set()
-        try:
-            yield self._events()
-        finally:
-            self.open -= 1
-
-    generate = chat
-
-    def running(self) -> Sequence[Running]:
-        return []
-
-    async def _events(self) -> AsyncIterator[Event]:
-        for item in self.script:
-            if isinstance(item, asyncio.Event):
-                await item.wait()
-            elif isinstance(item, Exception):
-                raise item
-            else:
-                yield item
 
 
 def undated(lines: list[dict[str, object]]) -> list[dict[str, object]]:

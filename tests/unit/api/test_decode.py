@@ -2,11 +2,12 @@ import pytest
 
 from corral.api import decode
 from corral.api.decode import RequestDecoder
+from corral.api.ollama import OLLAMA
 from corral.core.errors import BadRequestError
 from corral.wire.admin import PruneRequest
 from corral.wire.ollama import ChatRequest, CopyRequest, CreateRequest, GenerateRequest, Message, Request, ShowRequest
 
-CHAT = RequestDecoder(ChatRequest)
+CHAT = RequestDecoder(ChatRequest, OLLAMA)
 
 
 def refusal(body: bytes) -> str:
@@ -86,11 +87,11 @@ def test_a_value_of_a_wrong_type_is_refused_in_gos_words(body: bytes, text: str 
 
 def test_the_words_name_the_request_they_were_meant_for() -> None:
     with pytest.raises(BadRequestError, match=r"Go struct field CreateRequest\.from of type string"):
-        RequestDecoder(CreateRequest).decode(b'{"from":1}')
+        RequestDecoder(CreateRequest, OLLAMA).decode(b'{"from":1}')
     with pytest.raises(BadRequestError, match=r"CreateRequest\.files of type string"):
-        RequestDecoder(CreateRequest).decode(b'{"files":{"a":1}}')
+        RequestDecoder(CreateRequest, OLLAMA).decode(b'{"files":{"a":1}}')
     with pytest.raises(BadRequestError, match=r"GenerateRequest\.context of type int"):
-        RequestDecoder(GenerateRequest).decode(b'{"context":["a"]}')
+        RequestDecoder(GenerateRequest, OLLAMA).decode(b'{"context":["a"]}')
 
 
 def test_null_means_absent() -> None:
@@ -120,7 +121,7 @@ def test_what_go_takes_is_taken(body: bytes, model: str) -> None:
 
 
 def test_name_may_stand_for_model() -> None:
-    assert RequestDecoder(ShowRequest).decode(b'{"name":"x"}') == ShowRequest(name="x")
+    assert RequestDecoder(ShowRequest, OLLAMA).decode(b'{"name":"x"}') == ShowRequest(name="x")
 
 
 def test_a_conversation_is_read_whole() -> None:
@@ -154,7 +155,7 @@ def test_a_long_body_of_plain_json_is_read_as_ever() -> None:
     ],
 )
 def test_names_in_another_case_are_found(kind: type[Request], body: bytes, wanted: Request) -> None:
-    assert RequestDecoder(kind).decode(body) == wanted
+    assert RequestDecoder(kind, OLLAMA).decode(body) == wanted
 
 
 @pytest.mark.parametrize(
@@ -169,4 +170,4 @@ def test_request_that_names_what_it_is_about_is_read_once(
     kind: type[Request], body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode, "_go_value", lambda _body: pytest.fail("it took the slow road"))
-    RequestDecoder(kind).decode(body)
+    RequestDecoder(kind, OLLAMA).decode(body)

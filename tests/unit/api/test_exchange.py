@@ -1,12 +1,13 @@
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
 import pytest
 
 from corral.api.bodies import FREE_BYTES, MAX_BODY_BYTES, Bodies
-from corral.api.errors import OLLAMA
 from corral.api.exchange import PLAIN_JSON, Answer, Endpoint, Exchange, Handler
+from corral.api.ollama import OLLAMA
 from corral.core.errors import BadRequestError, EngineCrashedError, RequestCanceledError
 from tests.support.asgi import Call, ask, scope
 
@@ -22,6 +23,18 @@ async def test_a_whole_answer_has_a_length_and_a_type() -> None:
     call = await ask(endpoint(handle), body=[b"he", b"l", b"lo"])
     assert (call.status, call.data, call.is_over) == (200, b"HELLO", True)
     assert call.headers == {"content-length": "5", "content-type": "application/json; charset=utf-8"}
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_every_answer_has_the_dialects_headers(is_stream: bool) -> None:
+    dialect = replace(OLLAMA, headers=lambda: [(b"x-dialect", b"y")])
+
+    async def handle(exchange: Exchange) -> Answer | None:
+        if is_stream:
+            await exchange.write(b"a")
+        return None if is_stream else Answer(b"a")
+
+    assert (await ask(Endpoint(handle, dialect))).headers["x-dialect"] == "y"
 
 
 async def test_an_empty_answer_has_no_type() -> None:

@@ -4,9 +4,9 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from corral.api.errors import OLLAMA
 from corral.api.exchange import Endpoint, Exchange
 from corral.api.middleware import AccessLog, Gatekeeper, is_local_host
+from corral.api.ollama import OLLAMA
 from corral.core.errors import EngineCrashedError
 
 LOCAL = "http://127.0.0.1:11434"

@@ -6,7 +6,8 @@ import pytest
 
 from corral.api import admin
 from corral.api.exchange import Answer, Exchange
-from corral.api.openapi import Operation, document
+from corral.api.ollama import OLLAMA
+from corral.api.openapi import Api, Operation, document
 from corral.wire import ollama as wire
 
 
@@ -19,7 +20,7 @@ def operation(**fields: Any) -> Operation:
 
 
 def made(*operations: Operation) -> dict[str, Any]:
-    doc: dict[str, Any] = json.loads(json.dumps(document(operations, title="Corral", version="1.2.3")))
+    doc: dict[str, Any] = json.loads(json.dumps(document([Api(OLLAMA, operations)], title="Corral", version="1.2.3")))
     return doc
 
 

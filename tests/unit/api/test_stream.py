@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from corral.api.stream import Envelope, line, pump
+from corral.api.stream import Envelope, NumberedTextEvent, line, named_event, pump
 from corral.core.errors import EngineCrashedError
 from corral.wire.ollama import ChatResponse, GenerateResponse, ReplyMessage
+from corral.wire.responses import OutputTextDelta
 
 TEXTS = ["", " a", 'quote " and \\', "line\nbreak", "\N{WAVING HAND SIGN}\u2028", "<b>&</b>", "\x00\x1f", "\ue000mark"]
 
@@ -25,6 +26,16 @@ def test_an_envelope_gives_what_the_struct_gives(build: type, text: str) -> None
     at = "2026-11-21T09:35:46.704119106Z"
     assert Envelope(build).fill(at, text) == line(build(at, text))
     json.loads(Envelope(build).fill(at, text))
+
+
+def numbered_piece(number: int, text: str) -> bytes:
+    return named_event("response.output_text.delta", OutputTextDelta(number, "msg_1", 0, 0, text, []))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("number", [0, 7, 2**40])
+def test_a_numbered_event_gives_what_the_struct_gives(number: int, text: str) -> None:
+    assert NumberedTextEvent(numbered_piece).fill(number, text) == numbered_piece(number, text)
 
 
 @pytest.mark.parametrize("char", "\v\f\x1c\x1d\x1e\u0085\u2028\u2029\r\n", ids=ascii)
@@ -61,6 +72,17 @@ async def test_an_event_is_sent_before_the_next_one_is_waited_for() -> None:
         await sink.is_busy.wait()
         assert sink.writes == ["a"]
         go_on.set()
+    assert sink.writes == ["a", "b"]
+
+
+async def test_an_event_that_shows_nothing_sends_nothing() -> None:
+    sink = Sink()
+
+    async def events() -> AsyncIterator[str]:
+        for text in ("", "b"):
+            yield text
+
+    await pump("a", events(), str.encode, sink.write)
     assert sink.writes == ["a", "b"]
 
 

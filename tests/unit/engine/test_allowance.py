@@ -2,7 +2,7 @@ import pytest
 
 from corral.core.settings import KV_CACHE_TYPES
 from corral.engine import KV_BYTES_PER_VALUE
-from corral.engine.llamacpp.allowance import Allowance
+from corral.engine.llamacpp.worker.allowance import Allowance
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from corral.wire.link import JobFailed, Overflow
-from tests.support.toy_engine import BOS, Toy, ToyContext, ToySampler, answer
+from tests.support.toy_engine import BOS, END, Toy, ToyContext, ToySampler, answer
 
 LONG = "abcdefgh" * 25  # 200 tokens
 
@@ -106,11 +106,12 @@ def test_stop_string_ends_the_answer_before_itself() -> None:
     assert (outcome.finish.reason, outcome.finish.eval_tokens) == ("stop", 6)
 
 
-def test_sampler_sees_the_whole_prompt_and_is_closed() -> None:
+def test_sampler_sees_the_whole_prompt_and_each_token_once_and_is_closed() -> None:
     toy = Toy()
     toy.run("hello")
     toy.run("hello you")
-    assert [bytes(sampler.seen) for sampler in toy.samplers] == [b"hello", b"hello you"]
+    seen = [prompt + answer(prompt)[0] + chr(END) for prompt in ("hello", "hello you")]
+    assert [bytes(sampler.seen).decode() for sampler in toy.samplers] == seen
 
 
 # Reuse

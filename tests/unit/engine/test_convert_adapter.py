@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from corral.core.errors import CorralError
-from corral.engine.llamacpp.convert_adapter import convert
+from corral.engine.llamacpp.errands.convert_adapter import convert
 from corral.store import read_header
 from tests.support.gguf_files import write_random, write_scripted
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from corral.core.errors import EngineError, ModelLoadError
-from corral.engine.llamacpp.embedder import Embedder, Piece, suffix
+from corral.engine.llamacpp.worker.embed.embedder import Embedder, Piece
+from corral.engine.llamacpp.worker.embed.reading import suffix
 from corral.wire.link import Embed, Embedded, Frame, JobFailed, Overflow
 
 BEGIN, END = 1, 2
@@ -17,7 +18,7 @@ BEGIN, END = 1, 2
 class ToyWords:
     """A token is a character; a text stands between a begin and an end."""
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         if "\n" in text:
             raise EngineError("llama.cpp cannot tokenize a text of 1 bytes")
         tokens = list(text.encode("ascii"))
@@ -73,6 +74,15 @@ def vector(text: str) -> bytes:
     return vector_of(ToyWords().tokenize(text, add_special=True))
 
 
+class Pairs:
+    """A query, a 3, and the text, cut where it may be."""
+
+    def prompt(self, query: str, text: str, *, limit: int | None) -> list[int]:
+        words = ToyWords()
+        tokens = [*words.tokenize(query, add_special=False), 3, *words.tokenize(text, add_special=False)]
+        return tokens[: max(limit, len(query) + 1)] if limit is not None else tokens
+
+
 class Rig:
     """An embedder on toy contexts, and what it has told."""
 
@@ -85,6 +95,7 @@ class Rig:
         most: int = 1000,
         memory_for: int = 10_000,
         step_s: float = 0.01,
+        ranks: bool = False,
     ) -> None:
         self.made: list[ToyContext] = []
         self.vectors: dict[int, list[bytes]] = {}
@@ -93,7 +104,7 @@ class Rig:
         self.now_s = 0.0
         self._batch, self._whole, self._sequences, self._memory_for = batch, reads_whole, sequences, memory_for
         self._step_s = step_s
-        self.embedder = Embedder(ToyWords(), self._make, most=most, now_s=self._tick)
+        self.embedder = Embedder(ToyWords(), self._make, most=most, ranking=Pairs() if ranks else None, now_s=self._tick)
 
     def _tick(self) -> float:
         self.now_s += self._step_s
@@ -108,8 +119,8 @@ class Rig:
         self.made.append(ToyContext(batch, cells, self._sequences, self._whole))
         return self.made[-1]
 
-    def submit(self, job_id: int, *texts: str, num_ctx: int = 1000, truncate: bool = True) -> bool:
-        return self.embedder.submit(Embed(job_id, list(texts), num_ctx, truncate))
+    def submit(self, job_id: int, *texts: str, num_ctx: int = 1000, truncate: bool = True, query: str | None = None) -> bool:
+        return self.embedder.submit(Embed(job_id, list(texts), num_ctx, truncate, query))
 
     def step(self, times: int = 1, *, is_shared: bool = False) -> None:
         for _ in range(times):
@@ -278,6 +289,32 @@ def test_text_that_cannot_be_read_ends_its_job(text: str, is_asked_wrong: bool) 
     assert rig.vectors == {2: [vector("a")]}
 
 
+def test_texts_of_a_ranker_are_read_with_their_jobs_query() -> None:
+    rig = Rig(ranks=True, most=10)
+    rig.submit(1, "ab", "c" * 50, query="q")
+    rig.submit(2, "ab", query="why")
+    rig.submit(3, "ab", "c" * 50, query="why", truncate=False)
+    rig.submit(4, "ab", query="w" * 20)
+    rig.finish()
+    assert rig.vectors[1] == [vector_of([*b"q", 3, *b"ab"]), vector_of([*b"q", 3, *b"cccccccc"])]
+    assert rig.vectors[2] == [vector_of([*b"why", 3, *b"ab"])]
+    assert rig.ends == {3: Overflow(3, 54, 10), 4: Overflow(4, 21, 10)}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "query", "reason"),
+    [
+        (True, None, "the model ranks texts by a query and makes no embeddings"),
+        (False, "", "the model makes embeddings and does not rank texts by a query"),
+    ],
+)
+def test_job_of_the_other_kind_is_refused(ranks: bool, query: str | None, reason: str) -> None:
+    rig = Rig(ranks=ranks)
+    rig.submit(1, "a", query=query)
+    rig.finish()
+    assert rig.ends == {1: JobFailed(1, reason, is_asked_wrong=True)}
+
+
 def test_cancelled_job_leaves_in_the_midst_of_a_text() -> None:
     rig = Rig(batch=32)
     rig.submit(1, "x" * 300, "y")
@@ -339,7 +376,7 @@ def test_large_vectors_come_in_frames_of_bounded_size(monkeypatch: pytest.Monkey
 )
 def test_suffix_is_what_stands_behind_a_text(whole: list[int], wanted: list[int]) -> None:
     class Words:
-        def tokenize(self, _text: str, *, add_special: bool) -> list[int]:
+        def tokenize(self, _text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
             return whole if add_special else [7]
 
     assert suffix(Words()) == wanted

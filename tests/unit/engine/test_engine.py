@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError, EngineLostError
-from corral.core.types import EngineInfo, Finish, Job, Step
+from corral.core.types import Begun, EngineInfo, Finish, Job, Step
 from corral.engine.llamacpp.engine import LlamaCppEngine
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
+    CallFailed,
     Cancel,
     Frame,
     Gain,
@@ -22,7 +23,6 @@ from corral.wire.link import (
     Submit,
     Taken,
     Tokenize,
-    TokenizeFailed,
     Tokens,
 )
 
@@ -62,6 +62,15 @@ async def test_steps_come_as_they_are_gained_and_end_with_the_finish(engine: Lla
         worker.on_frame(StepFrame([Gain(1, "c", FINISH)]))
         assert [step async for step in steps] == [Step("bc", FINISH)]
     assert worker.told == [Submit(1, JOB)]
+
+
+async def test_the_first_step_tells_how_the_job_began(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        worker.on_frame(StepFrame([Gain(1, "a", None, (), Begun(9, 4))]))
+        worker.on_frame(StepFrame([Gain(1, "b")]))
+        assert await anext(steps) == Step("ab", None, (), Begun(9, 4))
+        worker.on_frame(StepFrame([Gain(1, "c", FINISH)]))
+        assert await anext(steps) == Step("c", FINISH)
 
 
 async def test_jobs_get_their_own_gains(engine: LlamaCppEngine, worker: Listener) -> None:
@@ -197,8 +206,8 @@ async def test_tokenize_of_a_text_that_is_refused_fails_alone(engine: LlamaCppEn
     async with engine.generate(JOB) as steps, asyncio.TaskGroup() as tasks:
         refused = tasks.create_task(error_of_tokenize(engine))
         await asyncio.sleep(0)
-        worker.on_frame(TokenizeFailed(2, "cannot tokenize"))
-        worker.on_frame(TokenizeFailed(99, "nobody's"))
+        worker.on_frame(CallFailed(2, "cannot tokenize"))
+        worker.on_frame(CallFailed(99, "nobody's"))
         worker.on_frame(StepFrame([Gain(1, "a", FINISH)]))
         assert await anext(steps) == Step("a", FINISH)
     assert refused.result() == "cannot tokenize"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from corral.engine.llamacpp.filling import Filling
+from corral.engine.llamacpp.worker.batch.filling import Filling
 
 
 @pytest.mark.parametrize(

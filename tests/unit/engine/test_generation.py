@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from corral.core.types import Job
-from corral.engine.llamacpp.generation import Generation
+from corral.core.types import Begun, Job
+from corral.engine.llamacpp.worker.batch.generation import Generation
 
 
 def generation(prompt_tokens: int = 5, *, now_ns: Callable[[], int] = lambda: 0, **job: Any) -> Generation:
@@ -62,6 +62,23 @@ def test_take_of_an_end_token_stops_and_leaves_it_out_of_the_tokens() -> None:
 
 def test_take_of_a_stop_string_wins_over_the_limit() -> None:
     assert generation(num_predict=1, stop=("b",)).take(7, b"ab") == ("a", "stop")
+
+
+def test_finish_names_the_stop_string() -> None:
+    one = generation(stop=("ab", "x"))
+    assert one.take(7, b"a") == ("", None)
+    assert one.take(8, b"b.") == ("", "stop")
+    assert one.finish("stop").stop_text == "ab"
+    other = generation(stop=("ab",))
+    other.take(7, b"a")
+    assert other.take(9, None) == ("a", "stop")
+    assert other.finish("stop").stop_text == ""
+
+
+def test_its_beginning_is_told_once() -> None:
+    one = generation(7)
+    one.begin(0, 4)
+    assert [one.tell_begun(), one.tell_begun()] == [Begun(7, 4), None]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from corral.core.errors import CorralError, ModelLoadError
-from corral.engine.llamacpp.memory import KvMemory, MemoryLostError
+from corral.engine.llamacpp.worker.batch.memory import KvMemory, MemoryLostError
 from tests.support.clock import FakeClock
 from tests.support.toy_engine import ToyContext
 

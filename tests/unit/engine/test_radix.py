@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.engine.llamacpp.radix import RadixTree, common_length
+from corral.engine.llamacpp.worker.batch.radix import RadixTree, common_length
 
 token_lists = st.lists(st.integers(0, 2), max_size=8)
 steps = st.lists(st.tuples(st.integers(0, 5), st.none() | token_lists), max_size=25)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from corral.engine.llamacpp.reading import POOLS, Pooling, Reading, sizes
+from corral.engine.llamacpp.worker.embed.reading import POOLS, Pooling, Reading, sizes
 
 WHOLE = Reading("mean", keeps=False, reads_whole=True)
 PIECES = Reading("mean", keeps=True, reads_whole=False)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from corral.core.errors import EngineError, ModelLoadError
-from corral.engine.llamacpp.memory import KvMemory
-from corral.engine.llamacpp.slots import Place, SlotTable
+from corral.engine.llamacpp.worker.batch.memory import KvMemory
+from corral.engine.llamacpp.worker.batch.slots import Place, SlotTable
 from tests.support.toy_engine import ToyContext
 
 SYSTEM = list(range(40))  # long enough to be worth a copy

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from corral.engine.llamacpp.states import refit
+from corral.engine.llamacpp.worker.batch.states import refit
 
 HEAD = struct.pack("<Ii", 0xAF143CD8, 3)
 
@@ -69,3 +69,14 @@ def test_refit_there_and_back_gives_the_same_bytes() -> None:
     there = refit(state, 16)
     assert there
     assert refit(there, 2) == state
+
+
+def test_refit_reads_cells_of_models_with_more_than_one_dimension() -> None:
+    def more(state: bytes, cells: int) -> bytes:
+        at = state.index(struct.pack("<iI", 0, 1))
+        old = state[at : at + 12 * cells]
+        new = b"".join(old[i : i + 8] + struct.pack("<iii", 7, i, 300) + old[i + 8 : i + 12] for i in range(0, len(old), 12))
+        return state[:at] + new + state[at + len(old) :]
+
+    found = refit(HEAD + more(cache(streams=4, stream=1), 5), 2)
+    assert found == HEAD + more(struct.pack("<I", 2) + cache(streams=2, stream=1)[8:] + bytes(4), 5)

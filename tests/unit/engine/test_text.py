@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from corral.engine.llamacpp.text import TextStream
+from corral.engine.llamacpp.worker.batch.text import TextStream
 
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -12,14 +12,15 @@ def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[begin:end] for begin, end in pairwise(edges)]
 
 
-def shown(pieces: list[bytes], stops: tuple[str, ...] = ()) -> tuple[str, bool]:
+def shown(pieces: list[bytes], stops: tuple[str, ...] = ()) -> tuple[str, str]:
+    """The text, and the stop string that ended it, or ""."""
     stream = TextStream(stops)
     text = ""
     for piece in pieces:
         text += stream.feed(piece)
         if stream.is_stopped:
-            return text, True
-    return text + stream.close(), False
+            return text, stream.stopped_by
+    return text + stream.close(), ""
 
 
 stop_lists = st.lists(st.text("ab\u00e9🦙", min_size=1, max_size=4), max_size=3).map(tuple)
@@ -32,7 +33,8 @@ def test_text_is_the_same_however_it_is_cut(text: str, stops: tuple[str, ...], c
     whole = shown([data], stops)
     assert shown(pieces_of(data, cuts), stops) == whole
     ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
-    assert whole[1] == bool(ends)
+    assert bool(whole[1]) == bool(ends)
+    assert not ends or text.startswith(whole[0] + whole[1])
     assert text.startswith(whole[0])
     assert not any(stop in whole[0] for stop in stops)
     if not ends:
@@ -66,25 +68,25 @@ def test_character_that_was_never_finished_is_left_out() -> None:
 
 
 def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
-    assert shown([b"a\xff", b"b"]) == ("a\ufffdb", False)
+    assert shown([b"a\xff", b"b"]) == ("a\ufffdb", "")
 
 
 @pytest.mark.parametrize(
     ("stops", "pieces", "expected"),
     [
-        pytest.param(("END",), [b"go on E", b"N", b"D and more"], ("go on ", True), id="over-borders"),
-        pytest.param(("END",), [b"E", b"N", b"JOY"], ("ENJOY", False), id="only-almost"),
-        pytest.param(("END",), [b"so EN"], ("so EN", False), id="almost-at-the-end"),
-        pytest.param(("END",), [b"EEEND"], ("EE", True), id="begins-again"),
-        pytest.param(("\n\n", "\nUser:"), [b"hi\n", b"User:"], ("hi", True), id="two-with-one-beginning"),
-        pytest.param(("bc", "abcd"), [b"abcd"], ("a", True), id="the-one-complete-first"),
-        pytest.param(("d", "bcd"), [b"ab", b"cd"], ("a", True), id="the-longer-of-two-that-end-together"),
-        pytest.param(("é",), [b"caf\xc3", b"\xa9!"], ("caf", True), id="inside-a-character"),
-        pytest.param(("",), [b"abc"], ("abc", False), id="empty"),
-        pytest.param(("abc",), [b"abc"], ("", True), id="everything"),
+        pytest.param(("END",), [b"go on E", b"N", b"D and more"], ("go on ", "END"), id="over-borders"),
+        pytest.param(("END",), [b"E", b"N", b"JOY"], ("ENJOY", ""), id="only-almost"),
+        pytest.param(("END",), [b"so EN"], ("so EN", ""), id="almost-at-the-end"),
+        pytest.param(("END",), [b"EEEND"], ("EE", "END"), id="begins-again"),
+        pytest.param(("\n\n", "\nUser:"), [b"hi\n", b"User:"], ("hi", "\nUser:"), id="two-with-one-beginning"),
+        pytest.param(("bc", "abcd"), [b"abcd"], ("a", "bc"), id="the-one-complete-first"),
+        pytest.param(("d", "bcd"), [b"ab", b"cd"], ("a", "bcd"), id="the-longer-of-two-that-end-together"),
+        pytest.param(("é",), [b"caf\xc3", b"\xa9!"], ("caf", "é"), id="inside-a-character"),
+        pytest.param(("",), [b"abc"], ("abc", ""), id="empty"),
+        pytest.param(("abc",), [b"abc"], ("", "abc"), id="everything"),
     ],
 )
-def test_stop_string_ends_the_text(stops: tuple[str, ...], pieces: list[bytes], expected: tuple[str, bool]) -> None:
+def test_stop_string_ends_the_text(stops: tuple[str, ...], pieces: list[bytes], expected: tuple[str, str]) -> None:
     assert shown(pieces, stops) == expected
 
 

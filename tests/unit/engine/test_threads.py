@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from corral.engine.llamacpp.threads import ThreadCount
+from corral.engine.llamacpp.worker.batch.threads import ThreadCount
 
 Machine = Callable[
     [int], tuple[float, float]

@@ -1,6 +1,11 @@
-"""Whatever a model says: no parser raises, nothing is lost, the cuts do not matter, and the work stays in proportion."""
+"""Whatever a model says: no parser raises, nothing is lost, the cuts do not matter, and the work stays in proportion.
+
+What went in is what comes out as content, thoughts and calls, but for tags: each text is held to that in one piece, in random
+ones and character by character, with the parts of calls and without.
+"""
 
 import random
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.parse import answer_parser
+from corral.parse import AnswerFormat, CallFormat, Event, Markup, MessageFormat, answer_parser
+from corral.parse.units import words
 from tests.support.answer_formats import FORMATS, answer, prompt_of
 from tests.support.answers import CASES, CONTENT, THOUGHT, TOOLS, Said, cuts, parsed
+from tests.support.call_parts import parsed_in_parts, without_parts
 
 MUTATIONS_EACH: Final = -(-10_000 // len(FORMATS))
 PIECES: Final = (
@@ -50,8 +57,39 @@ def tags_of(name: str) -> list[str]:
 
 
 def is_the_same_for_all_cuts(name: str, said: Said, seed: int = 0) -> None:
-    whole, *others = (parsed(FORMATS[name], said, chunks) for chunks in cuts(said.text, seed).values())
+    form = FORMATS[name]
+    whole, *others = (parsed(form, said, chunks) for chunks in cuts(said.text, seed).values())
     assert all(other == whole for other in others)
+    hides_tags_alone(form, whole)
+    in_parts = parsed_in_parts(form, said, cuts(said.text, seed)["random"])
+    assert parsed_in_parts(form, said, list(said.text)) == in_parts
+    assert without_parts(in_parts) == whole
+
+
+def hides_tags_alone(form: AnswerFormat, events: Iterable[Event]) -> None:
+    """What nobody gets to see is tags, white space, the signs between calls, and the headers of messages."""
+    tags = _alternatives(_call_tags(form.calls))
+    if isinstance(form, MessageFormat):
+        around = _alternatives([form.start, form.after_header, *form.ends])
+    else:
+        thought = [form.thought.open, form.thought.close] if form.thought else []
+        around = _alternatives([*thought, form.around_content.open, form.around_content.close])
+    for event in events:
+        if isinstance(event, Markup):
+            for part in re.split(around, event.raw):
+                is_header = isinstance(form, MessageFormat) and form.route(part.strip())
+                assert is_header or not re.sub(tags, "", part).strip("[],; \n\t").strip(), event
+
+
+def _call_tags(form: CallFormat) -> list[str]:
+    """With the mark that any model may put around arguments."""
+    around = [text for pair in (form.around_all, form.around_each) for text in (pair.open, pair.close)]
+    return ["```", *(part for text in around for part in words(text)), *(tag for one in form.also for tag in _call_tags(one))]
+
+
+def _alternatives(texts: Iterable[str]) -> str:
+    found = {text.strip() for text in texts} - {""}
+    return "|".join(map(re.escape, sorted(found, key=len, reverse=True))) or "(?!)"
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -80,6 +118,7 @@ def test_any_text_in_any_cuts_gives_the_same_events(name: str, pieces: list[str]
     whole = parsed(FORMATS[name], said, [said.text])
     assert parsed(FORMATS[name], said, pieces) == whole
     assert parsed(FORMATS[name], said, said.text) == whole
+    assert without_parts(parsed_in_parts(FORMATS[name], said, pieces)) == whole
 
 
 @given(text=st.text(), prompt=st.text(max_size=40), name=st.sampled_from(sorted(FORMATS)))
@@ -127,7 +166,7 @@ BEGINNINGS: Final = {
 def test_work_grows_with_the_text_alone(name: str, flood: str) -> None:
     for beginning in BEGINNINGS.values():
         text = beginning + FLOODS[flood] * (SIZE // len(FLOODS[flood]))
-        parser = answer_parser(FORMATS[name], prompt=prompt_of(FORMATS[name]), tools=TOOLS)
+        parser = answer_parser(FORMATS[name], prompt=prompt_of(FORMATS[name]), tools=TOOLS, parts=True)
         parser.feed(text)
         parser.close()
         assert parser.source.scanned_chars <= 40 * len(text), beginning
@@ -138,7 +177,7 @@ def test_work_grows_with_the_text_alone_when_it_comes_in_characters(name: str) -
     for flood in FLOODS.values():
         text = (flood * SIZE)[: SIZE // 5]
         for beginning in BEGINNINGS.values():
-            parser = answer_parser(FORMATS[name], prompt=prompt_of(FORMATS[name]), tools=TOOLS)
+            parser = answer_parser(FORMATS[name], prompt=prompt_of(FORMATS[name]), tools=TOOLS, parts=True)
             for char in beginning + text:
                 parser.feed(char)
             parser.close()
@@ -149,5 +188,5 @@ def test_megabyte_of_arguments_is_read() -> None:
     text = '<tool_call>{"name": "get_weather", "arguments": {"city": "' + "\\n ü" * 200_000 + '"}}</tool_call>'
     said = Said("", text)
     chunks = [text[at : at + 4] for at in range(0, len(text), 4)]
-    (call, *_) = parsed(FORMATS["objects in tags"], said, chunks)
+    (_, call, *_) = parsed_in_parts(FORMATS["objects in tags"], said, chunks)
     assert call.raw == text.removesuffix("</tool_call>")

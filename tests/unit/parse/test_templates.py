@@ -1,5 +1,6 @@
 """Every template of current models: what its model says is read back, however it is cut."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.support.answers import (
     thought_of,
     written,
 )
+from tests.support.call_parts import parsed_in_parts, parts_of, without_parts
 from tests.support.template_facts import (
     ALWAYS_OPENS_THOUGHT,
     BARE_CALLS,
@@ -87,6 +89,9 @@ def test_calls_come_out_as_they_went_in(path: Path, case: str, cut: str) -> None
     assert [list(arguments) for _, arguments in calls_of(events)] == [sorted(arguments) for _, arguments in CASES[case]]
     assert content_of(events) == ""
     assert thought_of(events) == ""
+    in_parts = parsed_in_parts(form, said, cuts(said.text)[cut])
+    assert [(name, json.loads(text)) for name, text in parts_of(in_parts)] == list(CASES[case])
+    assert without_parts(in_parts) == events
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -184,3 +184,11 @@ async def test_a_request_that_is_refused_for_a_full_line_changes_nothing(tmp_pat
         await waiting
         await settle()
         assert b.names() == ["busy:latest"]
+
+
+async def test_a_model_that_sees_is_loaded_with_its_projector_and_room_for_images(tmp_path: Path) -> None:
+    model = make_model(tmp_path, "m", reads_images=True)
+    async with bench() as b:
+        assert await b.use(model, Options.resolve({"num_ctx": 64})) == 2048
+        assert await b.use(make_model(tmp_path, "text"), Options.resolve({"num_ctx": 64})) == 256
+        assert [spec.projector_paths for spec in b.launcher.specs] == [(str(model.model_path),), ()]

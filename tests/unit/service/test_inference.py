@@ -17,7 +17,7 @@ from corral.core.errors import (
 from corral.core.types import Message
 from corral.engine.fake import Script
 from corral.service.prompt import Prompt
-from corral.service.requests import ChatRequest, Delta, Done, GenerateRequest, Loaded, Rendered, Truncation
+from corral.service.requests import ChatRequest, Delta, Done, GenerateRequest, Loaded, Rendered, Started, Truncation
 from tests.support.inference_bench import BOS, bench, system, text_of, user
 from tests.support.models import make_model
 
@@ -32,6 +32,32 @@ async def test_chat_gives_the_answer_in_pieces_and_then_its_cost(tmp_path: Path)
     assert (done.reason, done.prompt_tokens, done.cached_tokens, done.eval_tokens) == ("stop", 2, 1, 3)
     assert done.context is None
     assert done.total_ns >= done.load_ns > 0
+
+
+async def test_the_start_is_told_where_it_is_wanted(tmp_path: Path) -> None:
+    script = Script(("a",), cached_tokens=1, stop_text="END")
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE), scripts=[script]) as b:
+        first, delta, done = await b.chat("m", user("hi"), needs_start=True)
+    assert (first, delta) == (Started(prompt_tokens=2, cached_tokens=1), Delta(content="a"))
+    assert isinstance(done, Done)
+    assert done.stop_text == "END"
+
+
+async def test_the_start_tells_what_was_left_out(tmp_path: Path) -> None:
+    turns = [user("w " * 150), user("w " * 150), user("last")]
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE)) as b:
+        first, *_ = await b.chat("m", *turns, needs_start=True, options={"num_ctx": 256})
+    assert isinstance(first, Started)
+    assert first.truncation
+    assert first.truncation.dropped_messages > 0
+
+
+async def test_thinking_that_may_be_skipped_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE)) as b:
+        *_, done = await b.chat("m", user("hi"), think="high", may_skip_thinking=True)
+        assert isinstance(done, Done)
+        with pytest.raises(CapabilityError, match="does not support thinking"):
+            await b.chat("m", user("hi"), think="high")
 
 
 async def test_the_models_system_and_history_come_first(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from corral.core.errors import BadRequestError, ModelCorruptError, ModelNotFound
 from corral.core.types import Message
 from corral.service.models import ModelService, capabilities, listed_capabilities
 from corral.store import Model, ModelName, Store
+from tests.support.gguf_bert import random_bert, write_bert
 from tests.support.gguf_files import write_scripted
 from tests.support.stores import add_model
 
@@ -163,6 +164,32 @@ def test_a_model_inserts_by_the_tokens_of_its_vocabulary(store: Store, tmp_path:
     assert capabilities(model) == listed_capabilities(model) == ["completion", "insert"]
 
 
+@pytest.mark.parametrize(
+    ("metadata", "can"),
+    [
+        pytest.param({"clip.has_vision_encoder": True}, ["completion", "vision"], id="sees"),
+        pytest.param({"clip.has_audio_encoder": True}, ["completion", "audio"], id="hears"),
+        pytest.param(
+            {"clip.has_vision_encoder": True, "clip.has_audio_encoder": True}, ["completion", "vision", "audio"], id="both"
+        ),
+        pytest.param({}, ["completion", "vision"], id="old-kind-that-does-not-say"),
+    ],
+)
+def test_a_projector_says_what_is_taken_beside_text(
+    store: Store, tmp_path: Path, metadata: dict[str, object], can: list[str]
+) -> None:
+    projector = write_scripted(tmp_path / "p.gguf", "x", arch="clip", metadata=metadata)
+    model = add_model(store, "m", write_scripted(tmp_path / "x.gguf", "x"), projector=projector)
+    assert capabilities(model) == listed_capabilities(model) == can
+
+
+@pytest.mark.parametrize(("classes", "wanted"), [(1, ["rerank"]), (3, ["rerank"]), (0, [])])
+def test_model_that_ranks_needs_a_classifier(store: Store, tmp_path: Path, classes: int, wanted: list[str]) -> None:
+    path = write_bert(tmp_path / "x.gguf", random_bert(classes=classes), pooling="rank")
+    model = add_model(store, "m", path)
+    assert capabilities(model) == listed_capabilities(model) == wanted
+
+
 def test_model_with_pooling_gives_embeddings_alone(store: Store, tmp_path: Path) -> None:
     model = add_model(store, "m", write_scripted(tmp_path / "x.gguf", "x", metadata={"llama.pooling_type": 1}))
     assert capabilities(model) == ["embedding"]
@@ -199,8 +226,9 @@ async def test_show_names_the_model_and_the_file_that_is_damaged(
 ) -> None:
     projector = tmp_path / "projector.gguf"
     projector.write_bytes(b"GGUF and no more")
-    (path,) = add_model(store, "m", gguf, projector=projector).projector_paths
-    with pytest.raises(ModelCorruptError, match=rf"^model 'm:latest' cannot be read: .*GGUF.*: {path}$"):
+    with pytest.raises(ModelCorruptError):
+        add_model(store, "m", gguf, projector=projector)
+    with pytest.raises(ModelCorruptError, match=r"^model 'm:latest' cannot be read: .*GGUF.*: .*/blobs/sha256-[0-9a-f]{64}$"):
         await service.show("m")
 
 

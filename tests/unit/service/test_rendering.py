@@ -27,6 +27,7 @@ class Spy:
     threads: list[bool] = field(default_factory=list)
     source = ""
     has_tools = has_suffix = has_thinking = False
+    call_id_chars = 0
 
     def render(self, conversation: Conversation, *, quick: bool = False, processes: RenderingProcesses | None = None) -> str:
         self.threads.append(threading.current_thread() is threading.main_thread())

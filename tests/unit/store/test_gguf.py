@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.store import GgufError, GgufHeader, GgufInfo, LongArray, human_count, read_header, read_info
+from corral.store import GgufError, GgufHeader, GgufInfo, LongArray, Tensor, human_count, read_header, read_info
 from corral.store.gguf import shortest
 from corral.store.gguf_types import FILE_TYPES, TENSOR_TYPES
 from tests.support.gguf_files import write_random, write_scripted
@@ -143,6 +143,27 @@ def test_metadata_of_any_kind_is_plain_values_or_an_error_that_names_a_key(value
     assert type(info.adds_bos) is bool
     assert info.pooling_type is None or type(info.pooling_type) is int
     assert info.chat_template is None or info.chat_template.strip()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pooling_type", "tensor", "wanted"),
+    [
+        ("bert", 4, "cls.output.weight", True),
+        ("qwen3", 4, "cls.output.weight", True),
+        ("jina-bert-v2", 4, "cls.weight", True),
+        ("bert", 4, "cls.weight", False),
+        ("llama", 4, "output.weight", False),
+        ("bert", 2, "cls.output.weight", False),
+        ("bert", None, "cls.output.weight", False),
+    ],
+)
+def test_model_ranks_that_pools_so_and_has_a_classifier(
+    architecture: str, pooling_type: int | None, tensor: str, wanted: bool
+) -> None:
+    metadata: dict[str, Any] = {"general.architecture": architecture}
+    if pooling_type is not None:
+        metadata[f"{architecture}.pooling_type"] = pooling_type
+    assert GgufInfo.of(GgufHeader(metadata, (Tensor(tensor, "F16", (1,)),), {})).ranks is wanted
 
 
 @pytest.mark.parametrize(

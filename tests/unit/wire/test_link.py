@@ -3,7 +3,9 @@ import pytest
 
 from corral.core.types import EngineInfo, Finish, Job, LoadSpec, Sampling, Vectors
 from corral.wire.link import (
+    CallFailed,
     Cancel,
+    Detokenize,
     Embed,
     Embedded,
     Frame,
@@ -17,12 +19,12 @@ from corral.wire.link import (
     Loaded,
     LoadFailed,
     Overflow,
+    Pieces,
     Progress,
     StepFrame,
     Submit,
     Taken,
     Tokenize,
-    TokenizeFailed,
     Tokens,
     ToWorker,
     encode,
@@ -48,7 +50,10 @@ TO_WORKER = [
     Submit(1, JOB),
     Embed(2, ["", "ü\x00🦙"], 512, truncate=True),
     Cancel(2**53),
+    Embed(3, ["a"], 512, truncate=False, query="ü\x00?"),
     Tokenize(4, "a\ud7ffb", add_special=True),
+    Tokenize(4, "", add_special=False, parse_special=False),
+    Detokenize(5, [0, 2**31 - 1], is_apart=True),
     Limit(1 << 40),
 ]
 FROM_WORKER = [
@@ -63,7 +68,8 @@ FROM_WORKER = [
     JobFailed(4, "reason"),
     Embedded(6, Vectors(2, bytes(range(256)), 17)),
     Tokens(5, list(range(300))),
-    TokenizeFailed(7, "reason"),
+    Pieces(6, [b"", bytes(range(256))]),
+    CallFailed(7, "reason"),
 ]
 
 

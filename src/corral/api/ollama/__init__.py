@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 
-from corral.api.ollama import answers, blobs, cloud, embed, models, progress, server
+from corral.api.ollama import answers, blobs, cloud, embed, models, progress, rerank, server, text
+from corral.api.ollama.dialect import OLLAMA
 from corral.api.openapi import Operation
 from corral.api.services import Services
 from corral.wire import ollama as wire
+from corral.wire import text as text_wire
 
-__all__ = ["operations"]
+__all__ = ["OLLAMA", "operations"]
 
 _READ = ("GET", "HEAD")
 
 
 def operations(services: Services) -> list[Operation]:
-    return [*_generation(services), *_models(services), *_making(services), *_server(), *_cloud()]
+    return [*_generation(services), *_text(services), *_models(services), *_making(services), *_server(), *_cloud()]
 
 
 def _generation(services: Services) -> Sequence[Operation]:
@@ -55,6 +57,48 @@ def _generation(services: Services) -> Sequence[Operation]:
             tag="generation",
             request=wire.EmbeddingRequest,
             response=wire.EmbeddingResponse,
+        ),
+    ]
+
+
+def _text(services: Services) -> Sequence[Operation]:
+    """What Ollama's API does not have."""
+    return [
+        Operation(
+            path="/api/rerank",
+            methods=("POST",),
+            handler=rerank.rerank(services.rerank),
+            summary="Put texts in the order in which they answer a query",
+            tag="generation",
+            request=text_wire.RerankRequest,
+            response=text_wire.RerankResponse,
+        ),
+        Operation(
+            path="/api/tokenize",
+            methods=("POST",),
+            handler=text.tokenize(services.tokens),
+            summary="Take a text apart as the model does",
+            tag="text",
+            request=text_wire.TokenizeRequest,
+            response=text_wire.TokenizeResponse,
+        ),
+        Operation(
+            path="/api/detokenize",
+            methods=("POST",),
+            handler=text.detokenize(services.tokens),
+            summary="Put tokens together",
+            tag="text",
+            request=text_wire.DetokenizeRequest,
+            response=text_wire.DetokenizeResponse,
+        ),
+        Operation(
+            path="/api/apply-template",
+            methods=("POST",),
+            handler=text.apply_template(services.inference),
+            summary="Render a conversation as the model's prompt",
+            tag="text",
+            request=text_wire.ApplyTemplateRequest,
+            response=text_wire.ApplyTemplateResponse,
         ),
     ]
 

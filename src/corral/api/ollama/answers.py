@@ -14,16 +14,19 @@ import msgspec
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import Answer, Exchange, Handler, json_answer
 from corral.api.ollama.convert import chat_request, generate_request
+from corral.api.ollama.dialect import OLLAMA
 from corral.api.services import InferenceService
 from corral.api.stamps import UtcStamps
 from corral.api.stream import Envelope, line, pump
+from corral.api.truncation import tell_truncation
 from corral.core.types import TokenLogprob, ToolCall
-from corral.service.requests import Delta, Done, Event, Loaded, Rendered
+from corral.service.requests import Delta, Done, Event, Loaded, Rendered, Started
 from corral.wire import ollama as wire
 
-_CHAT: Final = RequestDecoder(wire.ChatRequest)
-_GENERATE: Final = RequestDecoder(wire.GenerateRequest)
+_CHAT: Final = RequestDecoder(wire.ChatRequest, OLLAMA)
+_GENERATE: Final = RequestDecoder(wire.GenerateRequest, OLLAMA)
 _STAMPS: Final = UtcStamps()
+_NO_START: Final = "no request here asks for it"
 
 
 class Renderer(ABC):
@@ -46,6 +49,7 @@ class Renderer(ABC):
         """The event as a line of a stream."""
         now = _STAMPS.now()
         if not isinstance(event, Delta):
+            assert not isinstance(event, Started), _NO_START
             return line(self.end(now, event, Delta()))
         if event.tool_calls or event.logprobs or (event.content and event.thinking):
             return line(self.piece(now, event))
@@ -73,6 +77,7 @@ class Renderer(ABC):
         everything = Delta(
             content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls), logprobs=tuple(logprobs)
         )
+        assert not isinstance(event, Started), _NO_START
         return json_answer(self.end(_STAMPS.now(), event, everything))
 
 
@@ -185,6 +190,7 @@ async def _answer(
     """Runs the use case to its end. What it refuses before its first event is an error with a status of its own."""
     async with running as events:
         first = await anext(events)
+        tell_truncation(exchange, first)
         if not stream or isinstance(first, Loaded | Rendered):
             return await renderer.whole(first, events)
         await pump(first, events, renderer.line, exchange.write)

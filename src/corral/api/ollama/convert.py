@@ -4,27 +4,20 @@ What depends on a model or on the server's state is the services' to check. Erro
 Source: ollama@v0.32 api/types.go, the UnmarshalJSON methods.
 """
 
-import binascii
-import json
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
+from corral.api.values import from_base64, keep_alive, quoted, think, tool_choice
 from corral.core import types as domain
 from corral.core.errors import BadRequestError
-from corral.core.units import keep_alive_s
 from corral.service.create import CreateRequest
 from corral.service.embed import EmbedRequest
-from corral.service.requests import ChatRequest, GenerateRequest, Think
+from corral.service.requests import ChatRequest, GenerateRequest
 from corral.wire import ollama as wire
 
-THINK_LEVELS: Final = ("high", "medium", "low", "max")
-_THINK_WORDS: Final = '"high", "medium", "low", "max", true, or false'
-_GO_TYPES: Final[dict[type, str]] = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
 _TOKENS: Final = range(-(2**31), 2**31)
-_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 
 
 def chat_request(request: wire.ChatRequest, *, client: str) -> ChatRequest:
@@ -32,6 +25,8 @@ def chat_request(request: wire.ChatRequest, *, client: str) -> ChatRequest:
         model=request.model or "",
         messages=tuple(message(item) for item in request.messages or ()),
         tools=tuple(request.tools or ()),
+        tool_choice=tool_choice(request.tool_choice),
+        parallel_tool_calls=request.parallel_tool_calls is not False,
         client=client,
         **_common(request),
     )
@@ -44,7 +39,7 @@ def generate_request(request: wire.GenerateRequest, *, client: str) -> GenerateR
         suffix=request.suffix or "",
         system=request.system or None,
         template=request.template or None,
-        context=_context(request.context or ()),
+        context=tokens_of(request.context or (), "GenerateRequest.context"),
         raw=bool(request.raw),
         images=_images(request.images),
         client=client,
@@ -52,20 +47,22 @@ def generate_request(request: wire.GenerateRequest, *, client: str) -> GenerateR
     )
 
 
-def _context(tokens: Sequence[int]) -> tuple[int, ...]:
+def tokens_of(tokens: Sequence[int], field: str) -> tuple[int, ...]:
+    """Raises BadRequestError for a number of more than 32 bits. `field` is where they stand, in Go's words."""
     for token in (min(tokens), max(tokens)) if tokens else ():
         if token not in _TOKENS:
-            raise BadRequestError(
-                f"json: cannot unmarshal number {token} into Go struct field GenerateRequest.context of type int32"
-            )
+            raise BadRequestError(f"json: cannot unmarshal number {token} into Go struct field {field} of type int32")
     return tuple(tokens)
 
 
 def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:
     return {
-        "keep_alive_s": _keep_alive(request.keep_alive),
-        "think": _think(request.think),
+        "keep_alive_s": keep_alive(request.keep_alive),
+        "think": think(request.think),
         "format": _format(request.format),
+        "grammar": request.grammar or "",
+        "regex": request.regex or "",
+        "choice": tuple(request.choice or ()),
         "options": request.options or {},
         "truncate": request.truncate is not False,
         "shift": request.shift is not False,
@@ -78,7 +75,7 @@ def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:
 def embed_request(request: wire.EmbedRequest, *, client: str) -> EmbedRequest:
     return EmbedRequest(
         model=request.model or "",
-        keep_alive_s=_keep_alive(request.keep_alive),
+        keep_alive_s=keep_alive(request.keep_alive),
         texts=_texts(request.input),
         truncate=request.truncate is not False,
         dimensions=max(0, request.dimensions or 0),
@@ -106,7 +103,7 @@ def embedding_request(request: wire.EmbeddingRequest, *, client: str) -> EmbedRe
         raise BadRequestError("model is required")
     return EmbedRequest(
         model=request.model,
-        keep_alive_s=_keep_alive(request.keep_alive),
+        keep_alive_s=keep_alive(request.keep_alive),
         texts=_texts(request.prompt),
         truncate=False,
         options=request.options or {},
@@ -163,28 +160,6 @@ def _tool_call(call: wire.ToolCall) -> domain.ToolCall:
     )
 
 
-def _keep_alive(value: Any) -> float | None:
-    match value:
-        case None:
-            return None
-        case bool() | list() | dict():
-            raise BadRequestError(f"Unsupported type: '{_GO_TYPES[type(value)]}'")
-        case _:
-            return keep_alive_s(value)
-
-
-def _think(value: Any) -> Think:
-    match value:
-        case None | bool():
-            return value
-        case str() if value in THINK_LEVELS:
-            return value
-        case str():
-            raise BadRequestError(f"invalid think value: {_quoted(value)} (must be {_THINK_WORDS})")
-        case _:
-            raise BadRequestError(f"think must be a boolean or string ({_THINK_WORDS})")
-
-
 def _format(value: Any) -> Any:
     """None for free text. Whether an object is a schema that can be followed is seen when it is compiled."""
     match value:
@@ -193,24 +168,9 @@ def _format(value: Any) -> Any:
         case "json" | dict():
             return value
         case _:
-            text = _quoted(msgspec.json.encode(value).decode())
+            text = quoted(msgspec.json.encode(value).decode())
             raise BadRequestError(f'invalid format: {text}; expected "json" or a valid JSON Schema object')
 
 
 def _images(images: Sequence[str] | None) -> tuple[bytes, ...]:
-    return tuple(_image(text) for text in images or ())
-
-
-def _image(text: str) -> bytes:
-    """The bytes of an image in standard base64, line breaks in it ignored, as in Go."""
-    packed = text.replace("\r", "").replace("\n", "")
-    try:
-        return binascii.a2b_base64(packed, strict_mode=True)
-    except (binascii.Error, ValueError) as exc:
-        wrong = _NOT_BASE64.search(packed)
-        at = wrong.start() if wrong else len(packed) - len(packed) % 4
-        raise BadRequestError(f"illegal base64 data at input byte {at}") from exc
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return tuple(from_base64(text) for text in images or ())

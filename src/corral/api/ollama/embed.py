@@ -12,6 +12,7 @@ import msgspec
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import JSON, Answer, Exchange, Handler, json_answer
 from corral.api.ollama.convert import embed_request, embedding_request
+from corral.api.ollama.dialect import OLLAMA
 from corral.api.services import EmbedService
 from corral.core.errors import EngineError
 from corral.service.embed import Embeddings, NotFiniteError
@@ -20,8 +21,8 @@ from corral.wire import ollama as wire
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_EMBED: Final = RequestDecoder(wire.EmbedRequest)
-_EMBEDDING: Final = RequestDecoder(wire.EmbeddingRequest)
+_EMBED: Final = RequestDecoder(wire.EmbedRequest, OLLAMA)
+_EMBEDDING: Final = RequestDecoder(wire.EmbeddingRequest, OLLAMA)
 _EMPTY: Final = b'"embeddings":[]'
 _SLICE_FLOATS: Final = 8192  # written in a millisecond or two
 

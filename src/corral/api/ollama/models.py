@@ -5,6 +5,7 @@ from typing import Final
 
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import Answer, Exchange, Handler, json_answer
+from corral.api.ollama.dialect import OLLAMA
 from corral.api.services import InferenceService, ModelService
 from corral.api.stamps import expiry_text, local_text
 from corral.core.errors import BadRequestError
@@ -13,9 +14,9 @@ from corral.service.models import ShowResult, listed_capabilities
 from corral.store import Model
 from corral.wire import ollama as wire
 
-_SHOW: Final = RequestDecoder(wire.ShowRequest)
-_DELETE: Final = RequestDecoder(wire.DeleteRequest)
-_COPY: Final = RequestDecoder(wire.CopyRequest)
+_SHOW: Final = RequestDecoder(wire.ShowRequest, OLLAMA)
+_DELETE: Final = RequestDecoder(wire.DeleteRequest, OLLAMA)
+_COPY: Final = RequestDecoder(wire.CopyRequest, OLLAMA)
 _COPILOT: Final = "GitHubCopilotChat/"  # it calls a model by its basename, and so is told the name that it asked with
 
 

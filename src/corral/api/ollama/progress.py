@@ -7,15 +7,16 @@ from typing import Final
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import PLAIN_JSON, Answer, Exchange, Handler, json_answer
 from corral.api.ollama.convert import create_request
+from corral.api.ollama.dialect import OLLAMA
 from corral.api.services import CreateService, PullService, PushService
 from corral.api.stream import line, pump
 from corral.core.errors import BadRequestError
 from corral.service.requests import Status
 from corral.wire import ollama as wire
 
-_PULL: Final = RequestDecoder(wire.PullRequest)
-_PUSH: Final = RequestDecoder(wire.PushRequest)
-_CREATE: Final = RequestDecoder(wire.CreateRequest)
+_PULL: Final = RequestDecoder(wire.PullRequest, OLLAMA)
+_PUSH: Final = RequestDecoder(wire.PushRequest, OLLAMA)
+_CREATE: Final = RequestDecoder(wire.CreateRequest, OLLAMA)
 
 
 def _line(status: Status) -> bytes:

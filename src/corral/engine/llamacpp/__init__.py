@@ -1,8 +1,8 @@
 """The engine of Corral's own: continuous batching over llama.cpp's kernels, one worker process a loaded model.
 
-Server side: launcher, engine, process, embed_stream; and workshop with errand, which have files made in child processes:
-quantize, convert, convert_adapter. Worker side: worker, loading, loaded, batcher, generation, slots, memory, embedder,
-and the native modules binding, context, embed_context, sampling, devices. Pure: radix, states, text, reading.
+What runs in the server is here: launcher and engine with the process between them, embed_stream; and workshop with errand and
+growth, which have model files made by child processes. No native code in any of it. `worker` is what runs in a worker process,
+`errands` what runs in those child processes.
 """
 
 from corral.engine.llamacpp.engine import LlamaCppEngine

@@ -69,7 +69,7 @@ class EmbedStream:
         while batch := self._next_batch():
             self._sent += len(batch)
             self._chars_out += sum(map(len, batch))
-            self._send(Embed(self._number, batch, self._job.num_ctx, self._job.truncate))
+            self._send(Embed(self._number, batch, self._job.num_ctx, self._job.truncate, self._job.query))
 
     def _next_batch(self) -> list[str]:
         texts = self._job.texts

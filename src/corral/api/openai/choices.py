@@ -1,0 +1,160 @@
+"""The several answers of one request: how they run beside each other, and how they come together in one reply.
+
+Each answer is a use case of its own. The others begin once the first has its first event: what was read of a shared prompt is
+there for them then, and what is refused is refused before anything is sent.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, TypeAlias
+
+from corral.api.exchange import PLAIN_JSON, Answer, Exchange, json_answer
+from corral.api.openai.tokens import usage
+from corral.api.stream import EventStream, pump
+from corral.api.truncation import tell_truncation
+from corral.core.types import TokenLogprob, ToolCall
+from corral.service.requests import Delta, Done, Event, Loaded, Rendered, Started
+from corral.wire import openai as wire
+
+Running: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Event]]
+Start: TypeAlias = Callable[[], Running]
+Take: TypeAlias = Callable[[int, Event, AsyncIterator[Event]], Awaitable[None]]
+
+MAX_ANSWERS: Final = 2048  # of one request. Source: OpenAI's API reference, the prompts of one embedding request
+SILENCE_S: Final = 15.0  # proxies take a stream for dead after 30 to 60
+_AT_ONCE: Final = 16  # answers of one request that may wait for a place, or run
+SIGN: Final = b": ping\n\n"  # a comment, which clients of event streams leave out
+_LAST: Final = b"data: [DONE]\n\n"
+_NOTHING: Final = Done(
+    reason="stop", total_ns=0, load_ns=0, prompt_tokens=0, cached_tokens=0, prompt_ns=0, eval_tokens=0, eval_ns=0
+)
+
+
+class Choice(ABC):
+    """One answer of a streamed reply: makes chunks of its events."""
+
+    @abstractmethod
+    def chunks(self, delta: Delta) -> bytes: ...
+
+    @abstractmethod
+    def ending(self, done: Done) -> bytes: ...
+
+    def render(self, event: Event) -> bytes:
+        return self.chunks(event) if isinstance(event, Delta) else self.ending(end_of(event))
+
+
+class Reply(ABC):
+    """What all answers of one request have in common, and what is said of all of them."""
+
+    @abstractmethod
+    def choice(self, index: int) -> Choice:
+        """For the events of one answer in a stream."""
+
+    @abstractmethod
+    def usage_chunk(self, used: wire.Usage) -> bytes:
+        """The event behind all others."""
+
+    @abstractmethod
+    def whole(self, answers: Sequence[tuple[Delta, Done]], used: wire.Usage) -> Any:
+        """All answers in one object."""
+
+
+async def answer(
+    exchange: Exchange, starts: Sequence[Start], reply: Reply, *, prompts: int = 1, stream: bool, wants_usage: bool
+) -> Answer | None:
+    """Runs every answer to its end. Of each `prompts` one after another are for the same prompt.
+
+    What was wrong with the request's form has been said before; errors have the other content type from here on, as Ollama's.
+    """
+    exchange.error_type = PLAIN_JSON
+    ends: dict[int, Done] = {}
+    if stream:
+        await _streamed(exchange, starts, reply, ends)
+        used = usage([ends[index] for index in range(len(starts))], per_prompt=len(starts) // prompts)
+        await exchange.write((reply.usage_chunk(used) if wants_usage else b"") + _LAST)
+        return None
+    deltas: dict[int, Delta] = {}
+
+    async def collect(index: int, first: Event, rest: AsyncIterator[Event]) -> None:
+        tell_truncation(exchange, first)
+        deltas[index], ends[index] = await _whole(first, rest)
+
+    await all_answers(starts, collect)
+    answers = [(deltas[index], ends[index]) for index in range(len(starts))]
+    used = usage([done for _, done in answers], per_prompt=len(starts) // prompts)
+    return json_answer(reply.whole(answers, used), content_type=PLAIN_JSON)
+
+
+async def _streamed(exchange: Exchange, starts: Sequence[Start], reply: Reply, ends: dict[int, Done]) -> None:
+    out = EventStream(exchange.write)
+
+    async def send(index: int, first: Event, rest: AsyncIterator[Event]) -> None:
+        choice = reply.choice(index)
+        tell_truncation(exchange, first)
+
+        def render(event: Event) -> bytes:
+            if not isinstance(event, Delta):
+                ends[index] = end_of(event)
+            return choice.render(event)
+
+        await pump(first, rest, render, out.write)
+
+    async with out.kept_alive(SIGN, silence_s=SILENCE_S):
+        await all_answers(starts, send)
+
+
+async def _whole(first: Event, rest: AsyncIterator[Event]) -> tuple[Delta, Done]:
+    """All events of an answer as one, and its end."""
+    content: list[str] = []
+    thinking: list[str] = []
+    calls: list[ToolCall] = []
+    logprobs: list[TokenLogprob] = []
+    event = first
+    while isinstance(event, Delta):
+        content.append(event.content)
+        thinking.append(event.thinking)
+        calls += event.tool_calls
+        logprobs += event.logprobs
+        event = await anext(rest)
+    everything = Delta(content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls), logprobs=tuple(logprobs))
+    return everything, end_of(event)
+
+
+def end_of(event: Loaded | Rendered | Started | Done) -> Done:
+    """A prompt without a text loads the model and says nothing."""
+    return event if isinstance(event, Done) else _NOTHING
+
+
+async def all_answers(starts: Sequence[Start], take: Take) -> None:
+    """Begins each answer, and takes its events. Raises what the first of them to fail raises; the others end with it."""
+    has_begun = asyncio.Event()
+    waiting = iter(enumerate(starts))
+
+    async def one(index: int, start: Start) -> None:
+        async with start() as events:
+            first = await anext(events)
+            has_begun.set()
+            await take(index, first, events)
+
+    first = next(waiting)
+    if len(starts) == 1:
+        await one(*first)
+        return
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(one(*first), name="answer-0")
+            for number in range(1, min(_AT_ONCE, len(starts))):
+                tasks.create_task(_in_turn(one, waiting, has_begun), name=f"answers-{number}")
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _in_turn(
+    one: Callable[[int, Start], Awaitable[None]], waiting: Iterator[tuple[int, Start]], may_begin: asyncio.Event
+) -> None:
+    """One answer after another, of those that none has begun yet."""
+    await may_begin.wait()
+    for index, start in waiting:
+        await one(index, start)

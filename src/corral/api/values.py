@@ -1,0 +1,74 @@
+"""Values that several dialects take in the same form: how long a model stays, how it is to think, which tools it may call, and
+bytes as text.
+
+Errors are BadRequestError in Ollama's words. Source: ollama@v0.32 api/types.go, the UnmarshalJSON methods.
+"""
+
+import binascii
+import json
+import re
+from typing import Any, Final
+
+import msgspec
+
+from corral.core.errors import BadRequestError
+from corral.core.units import keep_alive_s
+from corral.service.requests import Think, ToolChoice
+
+_THINK_LEVELS: Final = ("high", "medium", "low", "max")
+_THINK_WORDS: Final = '"high", "medium", "low", "max", true, or false'
+_GO_TYPES: Final[dict[type, str]] = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
+
+
+def keep_alive(value: Any) -> float | None:
+    """Seconds; None: the server's default."""
+    match value:
+        case None:
+            return None
+        case bool() | list() | dict():
+            raise BadRequestError(f"Unsupported type: '{_GO_TYPES[type(value)]}'")
+        case _:
+            return keep_alive_s(value)
+
+
+def think(value: Any) -> Think:
+    match value:
+        case None | bool():
+            return value
+        case str() if value in _THINK_LEVELS:
+            return value
+        case str():
+            raise BadRequestError(f"invalid think value: {quoted(value)} (must be {_THINK_WORDS})")
+        case _:
+            raise BadRequestError(f"think must be a boolean or string ({_THINK_WORDS})")
+
+
+def tool_choice(value: Any) -> ToolChoice:
+    """OpenAI's form: a word, or a tool by its name."""
+    match value:
+        case None:
+            return ToolChoice()
+        case "none" | "auto" | "required":
+            return ToolChoice(mode=value)
+        case {"type": "function", "function": {"name": str(name)}} if name:
+            return ToolChoice(mode="required", name=name)
+        case _:
+            shown = quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+            wanted = '"none", "auto", "required" or {"type": "function", "function": {"name": ...}}'
+            raise BadRequestError(f"invalid tool_choice: {shown}; expected {wanted}")
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes that are written in standard base64, line breaks in it ignored, as in Go."""
+    packed = text.replace("\r", "").replace("\n", "")
+    try:
+        return binascii.a2b_base64(packed, strict_mode=True)
+    except (binascii.Error, ValueError) as exc:
+        wrong = _NOT_BASE64.search(packed)
+        at = wrong.start() if wrong else len(packed) - len(packed) % 4
+        raise BadRequestError(f"illegal base64 data at input byte {at}") from exc
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

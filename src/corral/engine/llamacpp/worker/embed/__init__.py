@@ -1,0 +1,1 @@
+"""Jobs that make vectors of texts, or score them against a query."""

@@ -1,0 +1,91 @@
+"""What is kept of responses: for how long, how much of it, and what conversations share."""
+
+import pytest
+
+from corral.api.errors import FieldError
+from corral.api.openai.responses.held import HeldResponses, PreviousResponseError
+from corral.core.errors import NotFoundError
+from corral.wire.responses import InputItem
+from tests.support.clock import FakeClock
+
+BODY = b"{}"
+
+
+def item(text: str, item_id: str = "") -> InputItem:
+    return InputItem(type="message", role="user", content=text, id=item_id or None)
+
+
+def test_a_conversation_is_kept_with_its_items() -> None:
+    held = HeldResponses(clock=FakeClock())
+    said = item("a", "msg_1")
+    held.keep("r", BODY, [said])
+    assert held.conversation("r") == (said,)
+    assert held.body("r") == BODY
+    assert held.item("msg_1", "input[0]") is said
+
+
+def test_what_is_not_there_is_said_in_the_words_of_its_place() -> None:
+    held = HeldResponses(clock=FakeClock())
+    with pytest.raises(PreviousResponseError, match="Previous response with id 'r' not found") as previous:
+        held.conversation("r")
+    assert (previous.value.field, previous.value.code) == ("previous_response_id", "previous_response_not_found")
+    for look in (held.body, held.delete):
+        with pytest.raises(NotFoundError, match="'r'"):
+            look("r")
+    with pytest.raises(FieldError, match="Item with id 'msg_1' not found") as named:
+        held.item("msg_1", "input[3]")
+    assert named.value.field == "input[3].id"
+
+
+def test_a_response_expires_when_nobody_used_it_for_long() -> None:
+    clock = FakeClock()
+    held = HeldResponses(clock=clock, life_s=100)
+    held.keep("a", BODY, [item("a", "msg_a")])
+    clock.advance(60)
+    held.keep("b", BODY, [item("b")])
+    held.conversation("a")
+    clock.advance(99)
+    assert held.body("a") == BODY
+    clock.advance(1)
+    with pytest.raises(NotFoundError):
+        held.body("b")
+    assert held.conversation("a")
+    clock.advance(100)
+    assert held.size_bytes == 0
+    with pytest.raises(FieldError):
+        held.item("msg_a", "input[0]")
+
+
+def test_what_is_kept_has_a_bound_and_the_oldest_goes_first() -> None:
+    held = HeldResponses(clock=FakeClock(), max_bytes=5_000)
+    for name in "abcd":
+        held.keep(name, BODY, [item(name * 1_000)])
+    held.body("a")
+    held.keep("e", BODY, [item("e" * 1_000)])
+    assert held.size_bytes <= 5_000
+    assert held.body("a") == BODY
+    with pytest.raises(NotFoundError):
+        held.body("b")
+    held.keep("huge", BODY, [item("x" * 6_000)])
+    assert held.size_bytes == 0
+
+
+def test_what_conversations_share_counts_once_and_outlives_the_first_of_them() -> None:
+    held = HeldResponses(clock=FakeClock())
+    first, second = item("a" * 1_000, "msg_1"), item("b" * 1_000, "msg_2")
+    held.keep("a", BODY, [first])
+    alone_bytes = held.size_bytes
+    held.keep("b", BODY, [first, second])
+    assert held.size_bytes < 2 * alone_bytes + 50
+    held.delete("a")
+    assert held.item("msg_1", "input[0]") is first
+    held.delete("b")
+    assert held.size_bytes == 0
+
+
+def test_an_item_that_came_twice_is_named_as_long_as_one_is_there() -> None:
+    held = HeldResponses(clock=FakeClock())
+    held.keep("a", BODY, [item("a", "msg_1")])
+    held.keep("b", BODY, [item("a", "msg_1")])
+    held.delete("a")
+    assert held.item("msg_1", "input[0]").content == "a"
