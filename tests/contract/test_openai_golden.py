@@ -82,8 +82,7 @@ class Golden:
 
 
 HELLO_CHUNKS: Final = (
-    chunk(delta('"role":"assistant","content":"H"'))
-    + chunk(delta('"content":"ello"'))
+    chunk(delta('"role":"assistant","content":"Hello"'))
     + chunk(delta('"content":", "'))
     + chunk(delta('"content":"world"'))
     + chunk(delta("", '"stop"'))
@@ -107,10 +106,7 @@ ANSWERS: Final = {
     ),
     "chat, stream, cut": Golden(
         {"model": "hello", "messages": HI, "stream": True, "max_completion_tokens": 1},
-        chunk(delta('"role":"assistant","content":"H"'))
-        + chunk(delta('"content":"ello"'))
-        + chunk(delta("", '"length"'))
-        + DONE,
+        chunk(delta('"role":"assistant","content":"Hello"')) + chunk(delta("", '"length"')) + DONE,
         EVENTS,
     ),
     "chat, stream, nothing": Golden(
@@ -121,8 +117,7 @@ ANSWERS: Final = {
     ),
     "chat, stream, odd characters": Golden(
         {"model": "hello", "messages": HI, "stream": True},
-        chunk(delta('"role":"assistant","content":"<"'))
-        + chunk(delta('"content":"b>&\\"\\\\\\u2028\\n\u4e16\U0001f44b"'))
+        chunk(delta('"role":"assistant","content":"<b>&\\"\\\\\\u2028\\n\u4e16\U0001f44b"'))
         + chunk(delta("", '"stop"'))
         + DONE,
         EVENTS,
@@ -138,8 +133,7 @@ ANSWERS: Final = {
     ),
     "chat, stream, call": Golden(
         {"model": "tooler", "messages": HI, "tools": [TOOL], "stream": True},
-        chunk(delta('"role":"assistant","content":"I"'), "tooler")
-        + chunk(delta('"content":" "'), "tooler")
+        chunk(delta('"role":"assistant","content":"I "'), "tooler")
         + chunk(delta('"content":"look.\\n"'), "tooler")
         + chunk(delta('"content":"",' + CALL), "tooler")
         + chunk(delta("", '"tool_calls"'), "tooler")
@@ -149,8 +143,7 @@ ANSWERS: Final = {
     ),
     "chat, stream, thought": Golden(
         {"model": "tooler", "messages": HI, "stream": True},
-        chunk(delta('"role":"assistant","content":"","reasoning":"h","reasoning_content":"h"'), "tooler")
-        + chunk(delta('"content":"","reasoning":"m","reasoning_content":"m"'), "tooler")
+        chunk(delta('"role":"assistant","content":"","reasoning":"hm","reasoning_content":"hm"'), "tooler")
         + chunk(delta('"content":"Yes"'), "tooler")
         + chunk(delta('"content":"."'), "tooler")
         + chunk(delta("", '"stop"'), "tooler")

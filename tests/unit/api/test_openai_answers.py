@@ -91,10 +91,10 @@ async def test_the_role_comes_once_and_everything_has_one_head() -> None:
     assert len(said[0]["id"]) > 30
 
 
-async def test_an_answer_that_comes_at_once_is_two_chunks() -> None:
-    assert deltas(await chatted(Scripted(Delta(content="Hello"), DONE), stream=True)) == [
-        {"role": "assistant", "content": "H"},
-        {"content": "ello"},
+async def test_the_role_comes_with_the_first_text() -> None:
+    assert deltas(await chatted(Scripted(Delta(content="Hel"), Delta(content="lo"), DONE), stream=True)) == [
+        {"role": "assistant", "content": "Hel"},
+        {"content": "lo"},
         {},
     ]
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError, EngineLostError
-from corral.core.types import Begun, EngineInfo, Finish, Job, Step
+from corral.core.types import Begun, EngineInfo, Finish, Job, Step, TokenLogprob
 from corral.engine.llamacpp.engine import LlamaCppEngine
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
@@ -43,6 +43,9 @@ class Listener(WorkerProcess):
         self.told.append(frame)
 
 
+LOGPROBS = (TokenLogprob(b"x", -0.5),)
+
+
 @pytest.fixture
 def worker() -> Listener:
     return Listener()
@@ -60,17 +63,25 @@ async def test_steps_come_as_they_are_gained_and_end_with_the_finish(engine: Lla
         assert await anext(steps) == Step("a")
         worker.on_frame(StepFrame([Gain(1, "b"), Gain(99, "nobody's")]))
         worker.on_frame(StepFrame([Gain(1, "c", FINISH)]))
-        assert [step async for step in steps] == [Step("bc", FINISH)]
+        assert [step async for step in steps] == [Step("b"), Step("c", FINISH)]
     assert worker.told == [Submit(1, JOB)]
+
+
+async def test_reader_that_lags_far_behind_gets_all_that_has_come_at_once(engine: LlamaCppEngine, worker: Listener) -> None:
+    async with engine.generate(JOB) as steps:
+        for number in range(100):
+            worker.on_frame(StepFrame([Gain(1, str(number % 10), None, LOGPROBS[:1])]))
+        worker.on_frame(StepFrame([Gain(1, "end", FINISH)]))
+        assert [step async for step in steps] == [Step("0123456789" * 10 + "end", FINISH, LOGPROBS[:1] * 100)]
 
 
 async def test_the_first_step_tells_how_the_job_began(engine: LlamaCppEngine, worker: Listener) -> None:
     async with engine.generate(JOB) as steps:
         worker.on_frame(StepFrame([Gain(1, "a", None, (), Begun(9, 4))]))
         worker.on_frame(StepFrame([Gain(1, "b")]))
-        assert await anext(steps) == Step("ab", None, (), Begun(9, 4))
+        assert await anext(steps) == Step("a", None, (), Begun(9, 4))
         worker.on_frame(StepFrame([Gain(1, "c", FINISH)]))
-        assert await anext(steps) == Step("c", FINISH)
+        assert [step async for step in steps] == [Step("b"), Step("c", FINISH)]
 
 
 async def test_jobs_get_their_own_gains(engine: LlamaCppEngine, worker: Listener) -> None:
@@ -159,7 +170,8 @@ async def test_answer_that_nobody_reads_is_given_up(engine: LlamaCppEngine, work
         for _ in range(5):
             worker.on_frame(StepFrame([Gain(1, "x" * (1 << 20))]))
         assert worker.told[1:] == [Cancel(1)]
-        await anext(steps)
+        for _ in range(5):
+            await anext(steps)
         with pytest.raises(EngineError, match="not read"):
             await anext(steps)
 

@@ -106,12 +106,10 @@ class ChatChoice(Choice):
 
     def _parts(self, delta: Delta) -> Iterator[wire.ChatDelta]:
         if delta.thinking:
-            for text in self._pieces(delta.thinking, delta):
-                yield _thought(text)
+            yield _thought(delta.thinking)
         calls = [*self._call_pieces(delta)]
         if delta.content or not (delta.thinking or calls or (delta.tool_calls and not delta.logprobs)):
-            for text in self._pieces(delta.content, delta):
-                yield wire.ChatDelta(content=text)
+            yield wire.ChatDelta(content=delta.content)
         for call in calls:
             yield wire.ChatDelta(content="", tool_calls=[call]) if call.id else wire.ChatDelta(tool_calls=[call])
 
@@ -131,14 +129,6 @@ class ChatChoice(Choice):
         self._told.add(index)
         function = wire.ToolFunctionDelta(name=name, arguments=text)
         return wire.ToolCallDelta(id=call_id or _new_call_id(), index=index, type="function", function=function)
-
-    def _pieces(self, text: str, delta: Delta) -> Sequence[str]:
-        """The text; where the answer begins its first character alone, and the rest.
-
-        The role comes with the first text, as in Ollama's streams, and behind it there is text without one. An answer of a
-        small model, or of a slow reader's, may be here all at once: cut like this its stream has the same chunks.
-        """
-        return (text[:1], text[1:]) if len(text) > 1 and not self._has_role and not delta.logprobs else (text,)
 
     def _chunk(self, delta: wire.ChatDelta, logprobs: wire.ChatLogprobs | None = None) -> bytes:
         choice = wire.ChatChunkChoice(index=self._index, delta=delta, finish_reason=None, logprobs=logprobs)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -16,7 +17,7 @@ from corral.core.errors import (
     EngineLostError,
     ServerStoppingError,
 )
-from corral.core.types import Begun, EmbedJob, EngineInfo, Finish, Job, Step, TokenLogprob, Vectors
+from corral.core.types import EmbedJob, EngineInfo, Job, Step, Vectors
 from corral.engine.llamacpp.embed_stream import EmbedStream
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
@@ -41,35 +42,31 @@ from corral.wire.link import (
 
 log: Final = logging.getLogger(__name__)
 _INBOX_CHARS: Final = 4 << 20  # text that a slow client may leave unread; more than any sane answer has
+_APART: Final = 64  # steps that a reader may lag behind and still get each by itself, as clients that count pieces want it
 
 
 class _Stream:
-    """One job's inbox: what has come and nobody has read. The reader takes all of it at once."""
+    """One job's inbox: what has come and nobody has read, a step at a time; all at once for a reader that lags far behind."""
 
     def __init__(self) -> None:
-        self._text: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
+        self._unread: deque[Gain] = deque()
         self._size = 0
-        self._begun: Begun | None = None
-        self._finish: Finish | None = None
         self._error: CorralError | None = None
         self._news = asyncio.Event()
         self.is_taken = False  # the worker has it
         self.has_begun = False
+        self._is_finished = False
 
     @property
     def is_over(self) -> bool:
-        return self._finish is not None or self._error is not None
+        return self._is_finished or self._error is not None
 
     def gain(self, gain: Gain) -> bool:
         """Takes what a step brought; false when the inbox is full."""
         self.has_begun = True
-        if gain.text:
-            self._text.append(gain.text)
-            self._size += len(gain.text)
-        self._logprobs += gain.logprobs
-        self._begun = self._begun or gain.begun
-        self._finish = gain.finish
+        self._unread.append(gain)
+        self._size += len(gain.text)
+        self._is_finished = gain.finish is not None
         self._news.set()
         return self._size <= _INBOX_CHARS
 
@@ -80,19 +77,29 @@ class _Stream:
 
     async def steps(self) -> AsyncIterator[Step]:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            text, self._text, self._size = "".join(self._text), [], 0
-            logprobs, self._logprobs = tuple(self._logprobs), []
-            if self._error and not text:
+            while not self._unread and self._error is None:
+                self._news.clear()
+                await self._news.wait()
+            if not self._unread:
+                assert self._error
                 raise self._error
-            finish = self._finish  # a later one may come while the reader is busy with this step
-            begun, self._begun = self._begun, None
-            yield Step(text, finish, logprobs, begun)
-            if finish:
+            step = self._next()
+            yield step
+            if step.finish:
                 return
-            if self._error:
-                self._news.set()
+
+    def _next(self) -> Step:
+        if len(self._unread) <= _APART:
+            gain = self._unread.popleft()
+            self._size -= len(gain.text)
+            return Step(gain.text, gain.finish, gain.logprobs, gain.begun)
+        gains, self._unread, self._size = self._unread, deque(), 0
+        return Step(
+            "".join(gain.text for gain in gains),
+            gains[-1].finish,
+            tuple(logprob for gain in gains for logprob in gain.logprobs),
+            gains[0].begun,
+        )
 
 
 class LlamaCppEngine:
