@@ -1,7 +1,8 @@
 """Writing streams, of lines or of server-sent events: one send an event, and envelopes that cost a token little more than its
 own text.
 
-A client that reads slowly makes `send` wait, and so the iterator behind it; what the engine says meanwhile is one event then.
+A client that reads slowly makes `send` wait, and so the iterator behind it; if it lags far behind, what the engine has said
+meanwhile is one event.
 """
 
 import asyncio
@@ -122,7 +123,7 @@ class EventStream:
 async def pump(
     first: E, rest: AsyncIterator[E], render: Callable[[E], bytes], write: Callable[[bytes], Awaitable[None]]
 ) -> None:
-    """Writes every event as it comes. What queued up in the engine while a write waited comes as one event."""
+    """Writes every event as it comes."""
     await write(render(first))
     async for event in rest:
         if data := render(event):

@@ -9,6 +9,7 @@ from corral.wire.responses import InputItem
 from tests.support.clock import FakeClock
 
 BODY = b"{}"
+ONE, TWO = (f"msg_{digit * 32}" for digit in "12")  # ids as the server makes them
 
 
 def item(text: str, item_id: str = "") -> InputItem:
@@ -17,11 +18,11 @@ def item(text: str, item_id: str = "") -> InputItem:
 
 def test_a_conversation_is_kept_with_its_items() -> None:
     held = HeldResponses(clock=FakeClock())
-    said = item("a", "msg_1")
+    said = item("a", ONE)
     held.keep("r", BODY, [said])
     assert held.conversation("r") == (said,)
     assert held.body("r") == BODY
-    assert held.item("msg_1", "input[0]") is said
+    assert held.item(ONE, "input[0]") is said
 
 
 def test_what_is_not_there_is_said_in_the_words_of_its_place() -> None:
@@ -32,15 +33,15 @@ def test_what_is_not_there_is_said_in_the_words_of_its_place() -> None:
     for look in (held.body, held.delete):
         with pytest.raises(NotFoundError, match="'r'"):
             look("r")
-    with pytest.raises(FieldError, match="Item with id 'msg_1' not found") as named:
-        held.item("msg_1", "input[3]")
+    with pytest.raises(FieldError, match="Item with id 'msg_1{32}' not found") as named:
+        held.item(ONE, "input[3]")
     assert named.value.field == "input[3].id"
 
 
 def test_a_response_expires_when_nobody_used_it_for_long() -> None:
     clock = FakeClock()
     held = HeldResponses(clock=clock, life_s=100)
-    held.keep("a", BODY, [item("a", "msg_a")])
+    held.keep("a", BODY, [item("a", ONE)])
     clock.advance(60)
     held.keep("b", BODY, [item("b")])
     held.conversation("a")
@@ -53,7 +54,7 @@ def test_a_response_expires_when_nobody_used_it_for_long() -> None:
     clock.advance(100)
     assert held.size_bytes == 0
     with pytest.raises(FieldError):
-        held.item("msg_a", "input[0]")
+        held.item(ONE, "input[0]")
 
 
 def test_what_is_kept_has_a_bound_and_the_oldest_goes_first() -> None:
@@ -66,26 +67,48 @@ def test_what_is_kept_has_a_bound_and_the_oldest_goes_first() -> None:
     assert held.body("a") == BODY
     with pytest.raises(NotFoundError):
         held.body("b")
-    held.keep("huge", BODY, [item("x" * 6_000)])
-    assert held.size_bytes == 0
+    before = held.size_bytes
+    held.keep("huge", BODY, [item("x" * 6_000)])  # drives nobody out
+    assert held.size_bytes == before
+    with pytest.raises(NotFoundError):
+        held.body("huge")
+
+
+def test_items_are_found_by_ids_of_the_servers_making_alone() -> None:
+    held = HeldResponses(clock=FakeClock())
+    held.keep("r", BODY, [item("a", "msg_mine")])
+    with pytest.raises(FieldError):
+        held.item("msg_mine", "input[0]")
+
+
+def test_an_item_that_was_sent_again_is_found_as_long_as_one_of_them_is_kept() -> None:
+    held = HeldResponses(clock=FakeClock())
+    first, again = item("a", ONE), item("a", ONE)
+    held.keep("r", BODY, [first])
+    held.keep("s", BODY, [again])
+    held.delete("s")
+    assert held.item(ONE, "input[0]") is first
+    held.delete("r")
+    with pytest.raises(FieldError):
+        held.item(ONE, "input[0]")
 
 
 def test_what_conversations_share_counts_once_and_outlives_the_first_of_them() -> None:
     held = HeldResponses(clock=FakeClock())
-    first, second = item("a" * 1_000, "msg_1"), item("b" * 1_000, "msg_2")
+    first, second = item("a" * 1_000, ONE), item("b" * 1_000, TWO)
     held.keep("a", BODY, [first])
     alone_bytes = held.size_bytes
     held.keep("b", BODY, [first, second])
     assert held.size_bytes < 2 * alone_bytes + 50
     held.delete("a")
-    assert held.item("msg_1", "input[0]") is first
+    assert held.item(ONE, "input[0]") is first
     held.delete("b")
     assert held.size_bytes == 0
 
 
 def test_an_item_that_came_twice_is_named_as_long_as_one_is_there() -> None:
     held = HeldResponses(clock=FakeClock())
-    held.keep("a", BODY, [item("a", "msg_1")])
-    held.keep("b", BODY, [item("a", "msg_1")])
+    held.keep("a", BODY, [item("a", ONE)])
+    held.keep("b", BODY, [item("a", ONE)])
     held.delete("a")
-    assert held.item("msg_1", "input[0]").content == "a"
+    assert held.item(ONE, "input[0]").content == "a"

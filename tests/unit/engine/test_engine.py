@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError, EngineLostError
-from corral.core.types import Begun, EngineInfo, Finish, Job, Step, TokenLogprob
+from corral.core.types import Begun, EngineInfo, Finish, Job, Step, TokenChance, TokenLogprob
 from corral.engine.llamacpp.engine import LlamaCppEngine
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
@@ -167,13 +167,21 @@ async def test_answer_that_is_complete_is_given_though_the_worker_died(engine: L
 
 async def test_answer_that_nobody_reads_is_given_up(engine: LlamaCppEngine, worker: Listener) -> None:
     async with engine.generate(JOB) as steps:
-        for _ in range(5):
+        for _ in range(4):
             worker.on_frame(StepFrame([Gain(1, "x" * (1 << 20))]))
         assert worker.told[1:] == [Cancel(1)]
-        for _ in range(5):
+        for _ in range(4):
             await anext(steps)
         with pytest.raises(EngineError, match="not read"):
             await anext(steps)
+
+
+async def test_logprobs_that_nobody_reads_count_too(engine: LlamaCppEngine, worker: Listener) -> None:
+    chances = tuple(TokenChance(b"x", -1.0) for _ in range(20))
+    async with engine.generate(JOB):
+        for _ in range(4_000):
+            worker.on_frame(StepFrame([Gain(1, "", None, (TokenLogprob(b"x", -0.5, chances),))]))
+        assert Cancel(1) in worker.told
 
 
 async def test_tokenize_gets_its_own_reply(engine: LlamaCppEngine, worker: Listener) -> None:

@@ -19,8 +19,8 @@ from corral.api.services import InferenceService
 from corral.api.stamps import UtcStamps
 from corral.api.stream import Envelope, line, pump
 from corral.api.truncation import tell_truncation
-from corral.core.types import TokenLogprob, ToolCall
 from corral.service.requests import Delta, Done, Event, Loaded, Rendered, Started
+from corral.service.whole import whole
 from corral.wire import ollama as wire
 
 _CHAT: Final = RequestDecoder(wire.ChatRequest, OLLAMA)
@@ -63,22 +63,9 @@ class Renderer(ABC):
 
     async def whole(self, first: Event, rest: AsyncIterator[Event]) -> Answer:
         """All events as one object."""
-        content: list[str] = []
-        thinking: list[str] = []
-        calls: list[ToolCall] = []
-        logprobs: list[TokenLogprob] = []
-        event = first
-        while isinstance(event, Delta):
-            content.append(event.content)
-            thinking.append(event.thinking)
-            calls += event.tool_calls
-            logprobs += event.logprobs
-            event = await anext(rest)
-        everything = Delta(
-            content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls), logprobs=tuple(logprobs)
-        )
+        said, event = await whole(first, rest)
         assert not isinstance(event, Started), _NO_START
-        return json_answer(self.end(_STAMPS.now(), event, everything))
+        return json_answer(self.end(_STAMPS.now(), event, said))
 
 
 class ChatRenderer(Renderer):

@@ -14,8 +14,8 @@ from corral.api.exchange import PLAIN_JSON, Answer, Exchange, json_answer
 from corral.api.openai.tokens import usage
 from corral.api.stream import EventStream, pump
 from corral.api.truncation import tell_truncation
-from corral.core.types import TokenLogprob, ToolCall
 from corral.service.requests import Delta, Done, Event, Loaded, Rendered, Started
+from corral.service.whole import whole
 from corral.wire import openai as wire
 
 Running: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Event]]
@@ -64,7 +64,7 @@ class Reply(ABC):
 async def answer(
     exchange: Exchange, starts: Sequence[Start], reply: Reply, *, prompts: int = 1, stream: bool, wants_usage: bool
 ) -> Answer | None:
-    """Runs every answer to its end. Of each `prompts` one after another are for the same prompt.
+    """Runs every answer to its end. They are for so many `prompts`, those for one of them one after another.
 
     What was wrong with the request's form has been said before; errors have the other content type from here on, as Ollama's.
     """
@@ -79,7 +79,8 @@ async def answer(
 
     async def collect(index: int, first: Event, rest: AsyncIterator[Event]) -> None:
         tell_truncation(exchange, first)
-        deltas[index], ends[index] = await _whole(first, rest)
+        deltas[index], end = await whole(first, rest)
+        ends[index] = end_of(end)
 
     await all_answers(starts, collect)
     answers = [(deltas[index], ends[index]) for index in range(len(starts))]
@@ -103,23 +104,6 @@ async def _streamed(exchange: Exchange, starts: Sequence[Start], reply: Reply, e
 
     async with out.kept_alive(SIGN, silence_s=SILENCE_S):
         await all_answers(starts, send)
-
-
-async def _whole(first: Event, rest: AsyncIterator[Event]) -> tuple[Delta, Done]:
-    """All events of an answer as one, and its end."""
-    content: list[str] = []
-    thinking: list[str] = []
-    calls: list[ToolCall] = []
-    logprobs: list[TokenLogprob] = []
-    event = first
-    while isinstance(event, Delta):
-        content.append(event.content)
-        thinking.append(event.thinking)
-        calls += event.tool_calls
-        logprobs += event.logprobs
-        event = await anext(rest)
-    everything = Delta(content="".join(content), thinking="".join(thinking), tool_calls=tuple(calls), logprobs=tuple(logprobs))
-    return everything, end_of(event)
 
 
 def end_of(event: Loaded | Rendered | Started | Done) -> Done:

@@ -42,6 +42,8 @@ from corral.wire.link import (
 
 log: Final = logging.getLogger(__name__)
 _INBOX_CHARS: Final = 4 << 20  # text that a slow client may leave unread; more than any sane answer has
+_GAIN_CHARS: Final = 64
+_CHANCE_CHARS: Final = 64
 _APART: Final = 64  # steps that a reader may lag behind and still get each by itself, as clients that count pieces want it
 
 
@@ -65,7 +67,7 @@ class _Stream:
         """Takes what a step brought; false when the inbox is full."""
         self.has_begun = True
         self._unread.append(gain)
-        self._size += len(gain.text)
+        self._size += _size(gain)
         self._is_finished = gain.finish is not None
         self._news.set()
         return self._size <= _INBOX_CHARS
@@ -91,7 +93,7 @@ class _Stream:
     def _next(self) -> Step:
         if len(self._unread) <= _APART:
             gain = self._unread.popleft()
-            self._size -= len(gain.text)
+            self._size -= _size(gain)
             return Step(gain.text, gain.finish, gain.logprobs, gain.begun)
         gains, self._unread, self._size = self._unread, deque(), 0
         return Step(
@@ -100,6 +102,11 @@ class _Stream:
             tuple(logprob for gain in gains for logprob in gain.logprobs),
             gains[0].begun,
         )
+
+
+def _size(gain: Gain) -> int:
+    """About what it takes to hold it, in characters."""
+    return _GAIN_CHARS + len(gain.text) + sum(_CHANCE_CHARS * (1 + len(logprob.top)) for logprob in gain.logprobs)
 
 
 class LlamaCppEngine:
@@ -203,7 +210,7 @@ class LlamaCppEngine:
             case Embedded():
                 self._give_vectors(frame)
             case Overflow():
-                self._fail(frame.job_id, ContextOverflowError(frame.prompt_tokens, frame.num_ctx))
+                self._fail(frame.job_id, ContextOverflowError(frame.prompt_tokens, frame.num_ctx, frame.is_least))
             case JobFailed():
                 kind = BadRequestError if frame.is_asked_wrong else EngineError
                 self._fail(frame.job_id, kind(frame.reason))

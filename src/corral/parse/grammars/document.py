@@ -1,5 +1,6 @@
 """A schema as it came: how large it is, and what its references mean."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +12,7 @@ from corral.parse.grammars.shapes import step_parts
 
 _MAX_VALUES: Final = 100_000  # of all kinds in a schema: far more than any that a model can follow
 _MAX_DEPTH: Final = 200
+_INDEX: Final = re.compile(r"[0-9]{1,9}")
 _HOLDERS: Final = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")  # of schemas by name
 _LISTS: Final = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
 
@@ -75,7 +77,7 @@ class Document:
             step = raw.replace("~1", "/").replace("~0", "~")
             if isinstance(value, Mapping) and step in value:
                 value, path = value[step], step_parts(path, step)
-            elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+            elif isinstance(value, list | tuple) and _INDEX.fullmatch(step) and int(step) < len(value):
                 value, path = value[int(step)], f"{path}[{step}]"
             else:
                 return self._unknown(source)

@@ -168,7 +168,7 @@ def _inward(bound: Fraction, is_open: bool, *, up: bool) -> int:
     way = 1 if up else -1
     whole = -((-bound) // 1) if up else bound // 1
     number = int(whole) + (way if is_open and whole == bound else 0)
-    if abs(number) > 2**1000:
+    if abs(number) > _MAX_INTEGER:  # beyond what is written; and to a neighbour that a double holds it may be far
         return number
     while Fraction(float(number)) != number:
         number += way

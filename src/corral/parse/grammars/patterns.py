@@ -25,6 +25,7 @@ _GROUP: Final = re.compile(r"\(\?(?::|<[A-Za-z_$][\w$]*>)")
 _PLAIN_CHAR: Final = re.compile(r"[A-Za-z0-9]|\\x\{[0-9A-F]+\}")
 _MAX_DEPTH: Final = 50  # of groups
 _MAX_REPEATS: Final = 100_000
+_REPEAT_DIGITS: Final = 9
 _MAX_CHARS: Final = 20_000
 
 
@@ -218,7 +219,7 @@ class _Reader:
         least, comma, most = found.groups()
         if least is None:
             times = found[0]
-        elif max(int(least), int(most or 0)) > _MAX_REPEATS:
+        elif max(len(least), len(most or "")) > _REPEAT_DIGITS or max(int(least), int(most or 0)) > _MAX_REPEATS:
             raise PatternError(f'"{found[0]}" repeats more than {_MAX_REPEATS} times')
         elif most and int(most) < int(least):
             raise PatternError(f'"{found[0]}" is out of order')

@@ -1,5 +1,6 @@
 """Schemas that answers cannot be held to: refused by name and place, soon, however large or crooked."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -207,3 +208,24 @@ def test_large_schemas_are_compiled_or_refused_soon(case: str) -> None:
     except BadRequestError:
         assert not is_taken
     assert time.monotonic() - begin_s < 15  # a second or two here; nothing that grows without bound
+
+
+@pytest.mark.parametrize("bound", [-(2**100 + 2**47 - 1), 2**75 + 1, -(2**900)])
+def test_bounds_far_beyond_all_integers_take_no_time(bound: int) -> None:
+    with contextlib.suppress(BadRequestError):
+        answer_grammar({"type": "integer", "minimum": bound})
+    with contextlib.suppress(BadRequestError):
+        answer_grammar({"type": "integer", "maximum": bound})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "a{" + "9" * 5000 + "}"},
+        {"$ref": "#/anyOf/" + "9" * 5000, "anyOf": [{"type": "string"}]},
+    ],
+    ids=["repeats", "index"],
+)
+def test_numbers_without_end_in_texts_are_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError):
+        answer_grammar(schema)

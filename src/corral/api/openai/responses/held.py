@@ -4,6 +4,7 @@ In memory alone: they end with the server. Each is kept for as long as it is use
 the ones that were used longest ago go first. Responses of one conversation share what was said before, which counts once.
 """
 
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from corral.wire.responses import InputItem
 
 LIFE_S: Final = 3600.0
 MAX_BYTES: Final = 64 << 20
+_OWN_ID: Final = re.compile(r"[a-z]+_[0-9a-f]{32}")
 
 
 class PreviousResponseError(FieldError):
@@ -33,14 +35,14 @@ class _Held:
 
 
 class HeldResponses:
-    """The ids of responses and of items are as hard to guess as keys, so whoever knows one may use it."""
+    """Ids that the server makes are as hard to guess as keys: whoever knows one may use it. Ids of other makes find nothing."""
 
     def __init__(self, *, clock: Clock | None = None, life_s: float = LIFE_S, max_bytes: int = MAX_BYTES) -> None:
         self._clock: Clock = clock or SystemClock()
         self._life_s = life_s
         self._max_bytes = max_bytes
         self._held: OrderedDict[str, _Held] = OrderedDict()  # the one that was used last is at the end
-        self._items: dict[str, InputItem] = {}
+        self._items: dict[str, list[InputItem]] = {}  # several where a client has sent one again
         self._uses: Counter[int] = Counter()  # how many conversations have an item, by its id()
         self._sizes: dict[int, int] = {}
         self._size_bytes = 0
@@ -51,6 +53,8 @@ class HeldResponses:
         return self._size_bytes
 
     def keep(self, response_id: str, body: bytes, items: Sequence[InputItem]) -> None:
+        if len(body) + sum(len(msgspec.json.encode(item)) for item in items) > self._max_bytes:
+            return  # it would drive out all others, and then itself
         held = _Held(body, tuple(items), self._clock.monotonic_ns())
         self._held[response_id] = held
         self._size_bytes += len(body)
@@ -73,7 +77,7 @@ class HeldResponses:
             raise FieldError(
                 f"{at}.id", f"Item with id '{item_id}' not found. Items are kept for an hour; send the item itself"
             )
-        return self._items[item_id]
+        return self._items[item_id][-1]
 
     def body(self, response_id: str) -> bytes:
         """Raises NotFoundError."""
@@ -101,8 +105,8 @@ class HeldResponses:
         if self._uses[key] == 1:
             self._sizes[key] = len(msgspec.json.encode(item))
             self._size_bytes += self._sizes[key]
-            if item.id:
-                self._items[item.id] = item
+            if item.id and _OWN_ID.fullmatch(item.id):
+                self._items.setdefault(item.id, []).append(item)
 
     def _drop(self, response_id: str) -> None:
         held = self._held.pop(response_id)
@@ -113,8 +117,10 @@ class HeldResponses:
             if not self._uses[key]:
                 del self._uses[key]
                 self._size_bytes -= self._sizes.pop(key)
-                if item.id and self._items.get(item.id) is item:
-                    del self._items[item.id]
+                if item.id in self._items:
+                    self._items[item.id] = [one for one in self._items[item.id] if one is not item]
+                    if not self._items[item.id]:
+                        del self._items[item.id]
 
     def _wait(self) -> None:
         """For the end of the one that was used longest ago."""

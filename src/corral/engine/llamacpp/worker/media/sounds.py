@@ -13,6 +13,7 @@ MAX_S: Final = 3600  # 230 MB of samples; no model hears so much at once
 _WAV_FORMS: Final = frozenset({1, 3, 6, 7})  # whole numbers, floats, A-law, mu-law: samples of one size
 _EXTENSIBLE: Final = 0xFFFE
 _FLAC_INFO: Final = 0
+_MOST_JUNK_BYTES: Final = 1 << 20  # between two frames of an MP3
 _MP3_RATES: Final = (44_100, 48_000, 32_000)
 _MP3_KBITS: Final = {  # by whether it is MPEG 1, and by layer
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -87,13 +88,16 @@ def _flac_s(data: bytes) -> float:
 
 def _mp3_s(data: bytes) -> float:
     """The sum of its frames. Bytes that are none are passed over, as decoders do."""
-    at, length_s = 0, 0.0
+    at, length_s, junk_bytes = 0, 0.0, 0
     if data.startswith(b"ID3") and len(data) > 10:
         at = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9])
     while 0 <= (at := data.find(b"\xff", at)) <= len(data) - 4:
         frame_bytes, frame_s = _mp3_frame(data, at)
         length_s += frame_s
         at += frame_bytes
+        junk_bytes = 0 if frame_s else junk_bytes + frame_bytes
+        if junk_bytes > _MOST_JUNK_BYTES:
+            raise UnreadableError("it has no sound in it")
     return length_s
 
 
