@@ -79,6 +79,9 @@ class Texts:
         allowed[END] = self.accepts
         return allowed
 
+    def closing(self, allowed: Allowed) -> Allowed:
+        return allowed
+
     def copy(self) -> "Texts":
         return Texts(self._tokens, *(text.decode() for text in self._texts), done=self.done)
 

@@ -3,8 +3,13 @@
 They stand for what programs ask models for: from one flat object to recursive documents, with every keyword that is honoured.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from typing import Any, Final
+
+from jsonschema import Draft4Validator, Draft202012Validator, FormatChecker
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +217,79 @@ SCHEMAS: Final = (
         guests=_list({"type": "string", "format": "email"}, maxItems=3)))), {
         "events": [{"title": "x", "starts_at": "2025-01-01T10:00:00Z", "place": {"x": 1, "y": 2}, "guests": ["a@b.de"]}]}),
 )  # fmt: skip
+
+# Their values can be of any depth or number: a model that finds no end of them writes on.
+ENDLESS: Final = frozenset(
+    {
+        "any JSON",
+        "any object",
+        "folders",
+        "formula",
+        "linked list",
+        "map by pattern",
+        "named and others",
+        "page",
+        "tree",
+    }
+)
+_MOST_CHARS: Final = 24
+_MOST_ITEMS: Final = 2
+
+
+def faults(schema: Any, text: str) -> list[str]:
+    """What the jsonschema package finds wrong with JSON, formats included. Drafts are told apart by what they differ in.
+
+    Numbers are decimal, as they stand there: by doubles 19.99 is no multiple of 0.01.
+    """
+    try:
+        value = json.loads(text, parse_float=Decimal)
+    except ValueError as error:
+        return [f"no JSON: {error}"]
+    is_old = isinstance(schema.get("items"), list) or isinstance(schema.get("exclusiveMinimum"), bool)
+    validator = Draft4Validator if is_old else Draft202012Validator
+    exact = json.loads(json.dumps(_as_union(schema)), parse_float=Decimal)
+    with localcontext(prec=100):
+        return [error.message for error in validator(exact, format_checker=FormatChecker()).iter_errors(value)]
+
+
+def _as_union(schema: Any) -> Any:
+    """With OpenAPI's `nullable` said as JSON Schema has it."""
+    if isinstance(schema, list):
+        return [_as_union(one) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    plain = {key: _as_union(one) for key, one in schema.items() if key != "nullable"}
+    return {"anyOf": [plain, {"type": "null"}]} if schema.get("nullable") is True else plain
+
+
+def bounded(schema: Any) -> Any:
+    """The same for short texts and short lists, where it says nothing of their lengths."""
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {key: _bounded_part(key, one) for key, one in schema.items()}
+    types = made.get("type", ())
+    types = {types} if isinstance(types, str) else set(types)
+    if "string" in types:
+        made.setdefault("maxLength", max(_MOST_CHARS if "format" not in made else 60, made.get("minLength", 0)))
+    if "array" in types:
+        listed = made.get("prefixItems", made["items"] if isinstance(made.get("items"), list) else ())
+        made.setdefault("maxItems", max(_MOST_ITEMS, made.get("minItems", 0), len(listed) + bool(listed)))
+    if "object" in types and "additionalProperties" in made and not {"properties", "patternProperties"} & made.keys():
+        made.setdefault("maxProperties", max(_MOST_ITEMS, made.get("minProperties", 0)))
+    return made
+
+
+def _bounded_part(keyword: str, part: Any) -> Any:
+    if keyword in ("$defs", "definitions", "patternProperties", "properties"):
+        return {name: bounded(one) for name, one in part.items()}
+    if keyword in ("allOf", "anyOf", "oneOf", "prefixItems") or (keyword == "items" and isinstance(part, list)):
+        return [bounded(one) for one in part]
+    return bounded(part) if keyword in ("items", "additionalProperties") else part
+
+
+def as_parameters(schema: Any) -> dict[str, Any]:
+    """The parameters of a tool with one argument, `value`, that meets the schema."""
+    schema = json.loads(json.dumps(schema).replace("#/properties/", "#/properties/value/properties/"))
+    holders = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    value = {key: one for key, one in schema.items() if key not in holders}
+    return {**holders, "type": "object", "properties": {"value": value}, "required": ["value"], "additionalProperties": False}

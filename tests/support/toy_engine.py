@@ -4,6 +4,7 @@ The toy model's next token is a checksum of all tokens that its sequence holds. 
 memory gives another answer, and `answer` says without any cache what the right one is.
 """
 
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ import numpy.typing as npt
 
 from corral.core.errors import EngineError, ModelLoadError
 from corral.core.types import Finish, Job
-from corral.engine.llamacpp.worker.batch.batcher import Batcher, Fills
+from corral.engine.llamacpp.worker.batch.batcher import Batcher
 from corral.engine.llamacpp.worker.batch.memory import KvMemory
 from corral.engine.llamacpp.worker.batch.showing import Media, Showing
 from corral.engine.llamacpp.worker.batch.slots import SlotTable
+from corral.engine.llamacpp.worker.batch.stepping import Fills
 from corral.engine.llamacpp.worker.grammar.grammars import Grammars
 from corral.engine.llamacpp.worker.grammar.spelling import Spelling
+from corral.engine.llamacpp.worker.texts import Reads, TextTooLargeError
 from corral.wire.link import Frame, JobFailed, Overflow, StepFrame
 
 END: Final = 0
@@ -33,6 +36,14 @@ def next_token(tokens: Sequence[int]) -> int:
     return END if mark % 40 == 0 else ord("a") + mark // 40 % 26
 
 
+def adapted(tokens: Sequence[int], scales: Sequence[float]) -> list[int]:
+    """What is held of the tokens in KV memory with these scales of the model's adapters: each is another."""
+    if all(scale == 1 for scale in scales):
+        return list(tokens)
+    shift = zlib.crc32(repr(tuple(scales)).encode())
+    return [(token + shift) % VOCABULARY for token in tokens]
+
+
 @dataclass(slots=True)
 class ToyWords:
     """A token is an ASCII character."""
@@ -41,11 +52,17 @@ class ToyWords:
     size: int = VOCABULARY
     unreadable: str = "\n"  # a text with this cannot be tokenized
     has_infill: bool = True
+    most: int = 1_000_000  # characters of a text; a longer one is not tokenized
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        if len(text) > self.most:
+            raise TextTooLargeError(len(text))
         if self.unreadable in text:
             raise EngineError(f"llama.cpp cannot tokenize a text of {len(text)} bytes")
         return [BOS] * (add_special and self.adds_bos) + list(text.encode("ascii"))
+
+    def least_tokens(self, text: str) -> int:
+        return len(text) // 2
 
     def infill(self, before: str, after: str, *, add_special: bool) -> list[int] | None:
         if not self.has_infill:
@@ -85,7 +102,14 @@ class ToyContext:
     logits: dict[int, int] = field(default_factory=dict)
     log: list[tuple[Any, ...]] = field(default_factory=list)
     is_closed: bool = False
+    scales: tuple[float, ...] = ()
     _batch: list[tuple[int, int, tuple[int, ...], bool]] = field(default_factory=list)
+
+    def adapt(self, scales: tuple[float, ...]) -> None:
+        assert not self._batch
+        if scales != self.scales:
+            self.log.append(("adapt", scales))
+        self.scales = scales
 
     def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
         assert tokens
@@ -109,7 +133,7 @@ class ToyContext:
         for sequence, position, tokens, wants_logits in batch:
             held = self.kv.setdefault(sequence, [])
             assert position == len(held), f"a hole in sequence {sequence}: {position} after {len(held)}"
-            held += tokens
+            held += adapted(tokens, self.scales)
             at += len(tokens)
             assert len(held) <= self.cells
             if wants_logits:
@@ -237,6 +261,8 @@ class Toy:
         filling: Fills | None = None,
         words: ToyWords | None = None,
         media: Media | None = None,
+        adapters: int = 0,
+        texts: Reads | None = None,
         **context: Any,
     ) -> None:
         self.made: list[ToyContext] = []
@@ -247,7 +273,6 @@ class Toy:
         self._new_sampler = make_sampler or ToySampler
         memory = KvMemory(self._make_context, sequences=first, cells=cells, most_sequences=most, most_cells=4096)
         self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)))
-        clock = {"now_s": clock_s} if clock_s else {}
         guides = Grammars(Spelling(self.words))
         self.batcher = Batcher(
             self.slots,
@@ -258,7 +283,9 @@ class Toy:
             num_batch=num_batch,
             filling=filling,
             showing=Showing(media),
-            **clock,
+            adapters=adapters,
+            texts=texts,
+            now_s=clock_s or time.monotonic,
         )
         self.outcomes: dict[int, Outcome] = {}
 
@@ -321,14 +348,22 @@ class Toy:
         return self.samplers[-1]
 
 
-def answer(prompt: str, *, num_ctx: int = 1000, adds_bos: bool = False, can_shift: bool = True, **more: Any) -> tuple[str, str]:
+def answer(
+    prompt: str,
+    *,
+    num_ctx: int = 1000,
+    adds_bos: bool = False,
+    can_shift: bool = True,
+    scales: Sequence[float] = (),
+    **more: Any,
+) -> tuple[str, str]:
     """The text and the reason to end, as the toy model gives them alone in a fresh context; token by token, without a cache."""
     job = Job(prompt=prompt, num_ctx=num_ctx, **more)
     tokens = [*job.prefix_tokens, *ToyWords(adds_bos).tokenize(prompt, add_special=not job.prefix_tokens)]
     size, text = len(tokens), ""
     limit = job.num_predict if 0 <= job.num_predict <= 10 * num_ctx else 10 * num_ctx
     for _ in range(limit):
-        token = next_token(tokens)
+        token = next_token(adapted(tokens, scales))
         if token == END:
             return text, "stop"
         tokens.append(token)

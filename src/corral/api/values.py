@@ -7,6 +7,7 @@ Errors are BadRequestError in Ollama's words. Source: ollama@v0.32 api/types.go,
 import binascii
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -57,6 +58,13 @@ def tool_choice(value: Any) -> ToolChoice:
             shown = quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
             wanted = '"none", "auto", "required" or {"type": "function", "function": {"name": ...}}'
             raise BadRequestError(f"invalid tool_choice: {shown}; expected {wanted}")
+
+
+def choice(given: Sequence[str] | None) -> tuple[str, ...]:
+    """The texts that an answer is one of. None at all would be no answer: a list that came out empty is a mistake."""
+    if given is not None and not given:
+        raise BadRequestError("choice is empty; give the texts that the answer may be, or leave it out")
+    return tuple(given or ())
 
 
 def from_base64(text: str) -> bytes:

@@ -18,7 +18,7 @@ from corral.cli.client import Client, ServerError, UnreachableError
 from corral.cli.progress import PullProgress
 from corral.cli.pull import fetch
 from corral.core.errors import CorralError
-from corral.core.settings import Settings
+from corral.core.settings import Settings, parse_host
 
 DEFAULT_MODEL: Final = "smollm2:135m"
 _READY_S: Final = 30.0
@@ -29,8 +29,8 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 THINGS_TO_TRY: Final = """
 Corral answers at {url}. Three things to try, in another terminal:
 
-  ./start run {model}
-  ./start run {model} "Why is the sky blue?"
+  {host}./start run {model}
+  {host}./start run {model} "Why is the sky blue?"
   curl {url}/api/chat -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
 Ctrl-C stops the server.
@@ -147,6 +147,11 @@ class Server:
             self._above = None
 
 
+def _host_variable(url: str) -> str:
+    """What a command line needs before it where the server is not at the usual place."""
+    return "" if url == parse_host("").url else f"OLLAMA_HOST={url} "
+
+
 def main() -> int:
     client = Client()
     try:
@@ -172,7 +177,7 @@ def main() -> int:
         if not stopping:
             click.echo(f"Error: {exc}\nThe server runs without a model; try again with: ./start pull {DEFAULT_MODEL}", err=True)
     else:
-        click.echo(THINGS_TO_TRY.format(url=client.address.url, model=DEFAULT_MODEL))
+        click.echo(THINGS_TO_TRY.format(url=client.address.url, model=DEFAULT_MODEL, host=_host_variable(client.address.url)))
     server.log_filter.is_quiet = False
     return server.wait()
 

@@ -57,17 +57,19 @@ class ContextOverflowError(BadRequestError):
 
     code = "context_overflow"
 
-    def __init__(self, prompt_tokens: int, num_ctx: int) -> None:
+    def __init__(self, prompt_tokens: int, num_ctx: int, is_least: bool = False) -> None:
+        """`is_least`: the prompt has so many tokens or more; it is too long to be counted."""
         super().__init__(
             "the prompt is longer than the context length currently available to the model: request "
-            f"({prompt_tokens} tokens) exceeds the available context size ({num_ctx} tokens); "
+            f"({'at least ' if is_least else ''}{prompt_tokens} tokens) exceeds the available context size ({num_ctx} tokens); "
             "shorten the prompt or raise num_ctx"
         )
         self.prompt_tokens = prompt_tokens
         self.num_ctx = num_ctx
+        self.is_least = is_least
 
-    def __reduce__(self) -> tuple[type["ContextOverflowError"], tuple[int, int]]:
-        return type(self), (self.prompt_tokens, self.num_ctx)
+    def __reduce__(self) -> tuple[type["ContextOverflowError"], tuple[int, int, bool]]:
+        return type(self), (self.prompt_tokens, self.num_ctx, self.is_least)
 
 
 class RequestTooLargeError(BadRequestError):

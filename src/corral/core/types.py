@@ -85,9 +85,9 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["lark", "gbnf"] = "lark"  # Lark as llguidance extends it, with %json for a schema; or llama.cpp's GBNF
     after: str = ""
     at_start: bool = False  # the text counts only where the answer begins with it, white space aside
-    dictates: bool = (
-        True  # what it leaves no choice of is said undrawn; else it is drawn, in tokens of the model's own
-    )
+    ends: bool = False  # the answer ends where this does, though it has a text
+    is_json: bool = False  # or has JSON in it, and quotes nothing else: its numbers are made to end, as far as they may
+    dictates: bool = True  # what it leaves no choice of is said undrawn; else it is drawn, in tokens of the model's own
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +111,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     suffix: str = ""
     prefix_tokens: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
+    adapters: tuple[
+        tuple[int, float], ...
+    ] = ()  # those applied, by their places in the LoadSpec, and how much; (): all, as they are
     stop: tuple[str, ...] = ()
     num_predict: int = -1  # tokens to generate at most; negative: until the model ends or the context is full
     num_keep: int = 4  # tokens kept at the front when a full context is shifted

@@ -49,6 +49,7 @@ class Ask:
             suffix=self.prompt.infill_suffix,
             prefix_tokens=self.prompt.prefix_tokens,
             sampling=options.sampling,
+            adapters=options.lora,
             stop=options.stop,
             num_predict=options.num_predict,
             num_keep=options.num_keep,
@@ -131,7 +132,7 @@ async def begin(stack: AsyncExitStack, lease: Lease, ask: Ask, render: Render, c
     try:
         return await _start(stack, lease, ask, clock)
     except ContextOverflowError as overflow:
-        if not ask.truncate:
+        if not ask.truncate or overflow.is_least:  # what cannot be counted cannot be cut to measure
             raise
         shorter = await _shortened(ask, render, lease.engine, overflow)
     while shorter.prompt.media:  # each was taken for as large as all are on average: the engine knows better

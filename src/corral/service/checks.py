@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from corral.core.errors import BadRequestError, CapabilityError
-from corral.core.options import Options
+from corral.core.options import Options, adapter_scales
 from corral.service.requests import ChatRequest, GenerateRequest, InferenceRequest
 from corral.store import Model
 
@@ -29,6 +29,11 @@ def wanted_logprobs(request: InferenceRequest, options: Options) -> int:
         raise BadRequestError(f'option "n_probs" must be between 0 and {MAX_TOP_LOGPROBS}')
     by_request = request.top_logprobs if request.logprobs else -1
     return max(by_request, options.n_probs) if options.n_probs > 0 else by_request
+
+
+def check_adapters(model: Model, options: Options) -> None:
+    """Raises BadRequestError for an adapter that the model does not have."""
+    adapter_scales(options.lora, len(model.adapter_paths))
 
 
 def check_chat(model: Model, request: ChatRequest, can: Collection[str], *, ignores_images: bool) -> None:

@@ -18,7 +18,7 @@ from corral.core.errors import BadRequestError
 from corral.core.options import Options
 from corral.sched import Lease, Running, Scheduler
 from corral.service.answer import Answer, Ask, begin
-from corral.service.checks import check_chat, check_generate, check_logprobs, wanted_logprobs
+from corral.service.checks import check_adapters, check_chat, check_generate, check_logprobs, wanted_logprobs
 from corral.service.lookup import ModelLookup
 from corral.service.models import capabilities
 from corral.service.prompt import Prompt, chat_prompt, generate_prompt, template_of
@@ -70,6 +70,7 @@ class Inference:
         request = _without_vain_thinking(request, can)
         check_chat(model, request, can, ignores_images=self._ignores_images)
         options = Options.resolve(model.parameters, request.options)
+        check_adapters(model, options)
         if not request.messages:
             yield await self._loaded(model, options, request)
             return
@@ -93,6 +94,7 @@ class Inference:
         can = await self._sized(_template_chars(model), capabilities, model)
         check_generate(model, request, can, ignores_images=self._ignores_images)
         options = Options.resolve(model.parameters, request.options)
+        check_adapters(model, options)
         if not request.has_prompt:
             yield await self._loaded(model, options, request)
             return
@@ -145,7 +147,7 @@ class Inference:
         template = template_of(model)
         form = await self._rendering.forms.of(template) if has_form else None
         work = partial(shape_of, form, request, prompt.tools, options, call_id_chars=template.call_id_chars)
-        is_small = request.format in (None, "json") and not prompt.tools
+        is_small = request.format in (None, "json") and not (prompt.tools or request.regex or request.choice)
         return work() if is_small else await self._threads.run(work)
 
     async def _rendered(self, prompt: Prompt, client: str) -> str:

@@ -30,6 +30,7 @@ class Prompt:
     think: Think = None
     suffix: str = ""
     infill: tuple[str, str, str] | None = None  # before the prefix, before the suffix, before what goes between
+    continues: bool = False  # the last message is the beginning of the answer
     prefix_tokens: tuple[int, ...] = ()  # of the conversation before it, as the last answer's context gave them
     bos: str = ""  # what the engine begins a text with by itself; "" where it does not
 
@@ -55,6 +56,8 @@ class Prompt:
         messages = tuple(_with_tags(self.messages))
         conversation = Conversation(messages=messages, tools=self.tools, think=self.think, suffix=self.suffix)
         text = self.template.render(conversation, quick=quick, processes=processes)
+        if self.continues:
+            text = _up_to_end_of(text, messages[-1].content.rstrip())
         return text.removeprefix(self.bos) if self.prefix_tokens else text
 
     def shown(self, text: str) -> str:
@@ -63,6 +66,12 @@ class Prompt:
             return text
         before, between, after = self.infill
         return f"{before}{text}{between}{self.suffix}{after}"
+
+
+def _up_to_end_of(text: str, beginning: str) -> str:
+    """The prompt without what the template puts behind the beginning of an answer, as if that message were over."""
+    at = text.rfind(beginning)
+    return text[: at + len(beginning)] if at >= 0 else text
 
 
 def template_of(model: Model) -> ChatTemplate:
@@ -79,7 +88,9 @@ def chat_prompt(model: Model, request: ChatRequest, can: Collection[str]) -> Pro
     messages = (*model.messages, *request.messages)
     if model.system and request.messages[0].role != "system":
         messages = (Message(role="system", content=model.system), *messages)
+    last = messages[-1]
     return Prompt(
+        continues=request.continues and last.role == "assistant" and bool(last.content.strip()) and not last.tool_calls,
         messages=linked(messages if takes_media(can) else tuple(map(_without_images, messages))),
         template=template_of(model),
         tools=request.tools if request.tool_choice.mode != "none" else (),

@@ -51,6 +51,7 @@ class ChatRequest(InferenceRequest):
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True  # False: one call an answer at most
+    continues: bool = False  # a last message of the assistant is the beginning of its answer, not a turn that is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

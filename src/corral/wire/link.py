@@ -113,6 +113,7 @@ class Overflow(Frame, frozen=True):
     job_id: int
     prompt_tokens: int
     num_ctx: int
+    is_least: bool = False  # it has so many tokens or more
 
 
 class JobFailed(Frame, frozen=True):
@@ -179,6 +180,6 @@ class FrameSplitter:
             end = at + _LENGTH.size + size
             if len(self._buffer) < end:
                 break
-            yield bytes(self._buffer[at + _LENGTH.size : end])
+            yield bytes(memoryview(self._buffer)[at + _LENGTH.size : end])  # copied once: a job may have megabytes
             at = end
         del self._buffer[:at]

@@ -58,6 +58,7 @@ def test_a_silent_request_leaves_all_to_the_model_but_its_thinking() -> None:
         think=False,
         may_skip_thinking=True,
         needs_start=True,
+        continues=True,
         client="c",
     )
 

@@ -48,7 +48,8 @@ def completions(**body: Any) -> list[GenerateRequest]:
 
 
 def test_a_silent_request_leaves_all_to_the_model() -> None:
-    assert chat() == ChatRequest(model="m", messages=(Message(role="user", content="hi"),), client="c")
+    messages = (Message(role="user", content="hi"),)
+    assert chat() == ChatRequest(model="m", messages=messages, continues=True, client="c")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_what_is_not_there_is_said_in_the_words_of_its_place() -> None:
     for look in (held.body, held.delete):
         with pytest.raises(NotFoundError, match="'r'"):
             look("r")
-    with pytest.raises(FieldError, match="Item with id 'msg_1{32}' not found") as named:
+    with pytest.raises(FieldError, match=r"Item with id 'msg_1{32}' not found") as named:
         held.item(ONE, "input[3]")
     assert named.value.field == "input[3].id"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from corral.core.errors import BadRequestError
-from corral.core.options import Options, checked
+from corral.core.options import Options, adapter_scales, checked
 from corral.core.types import Sampling
 
 
@@ -97,6 +97,8 @@ def test_biases_come_in_several_forms(given: object, biases: tuple[tuple[int | s
             [["", 1]],
         ),
         pytest.param({"a": None}, id="null"),
+        pytest.param({"9" * 5000: 1}, id="a number without end"),
+        {"2147483648": 1},
     ],
     ids=str,
 )
@@ -116,3 +118,55 @@ def test_what_ollama_does_not_know_is_off_unless_asked_for() -> None:
     sampling = Options.resolve(asked).sampling
     assert (sampling.mirostat, sampling.dry_multiplier, sampling.dry_sequence_breakers) == (2, 0.8, ("\n",))
     assert (sampling.xtc_probability, sampling.top_n_sigma) == (0.5, 1.0)
+
+
+def test_biases_with_endless_texts_are_refused() -> None:
+    assert checked({"logit_bias": [["x" * 16384, 1]]})
+    with pytest.raises(BadRequestError, match='option "logit_bias" has texts of 16385 characters; it may have 16384'):
+        checked({"logit_bias": [["x" * 16384, 1], ["y", 1], [1, 1]]})
+
+
+def test_adapters_come_as_llama_cpp_has_them() -> None:
+    given = [{"id": 1, "scale": 0.5}, {"id": 0, "scale": 2, "path": "what its server tells of them, too"}]
+    assert Options.resolve({"lora": given}).lora == ((1, 0.5), (0, 2.0))
+    assert Options.resolve({"lora": given}, {"lora": []}).lora == Options.resolve({}).lora == ()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *(1, "0", [0, 1], [True, 1.0], {"id": 0}, {"scale": 1}, {"id": "0", "scale": 1}, {"id": True, "scale": 1}),
+        *({"id": 0.5, "scale": 1}, {"id": -1, "scale": 1}, {"id": 2**31, "scale": 1}, {"id": 0, "scale": True}),
+        *({"id": 0, "scale": "1"}, {"id": 0, "scale": None}, {"id": 0, "scale": float("nan")}, {"id": 0, "scale": 1e39}),
+    ],
+    ids=str,
+)
+def test_adapters_that_are_none_are_refused(item: object) -> None:
+    with pytest.raises(BadRequestError, match='option "lora" must be of objects with an "id"'):
+        checked({"lora": [item]})
+
+
+@pytest.mark.parametrize("value", [1, "x", {"id": 0, "scale": 1}], ids=str)
+def test_adapters_that_are_no_list_are_refused(value: object) -> None:
+    with pytest.raises(BadRequestError, match='option "lora" must be of type adapters'):
+        checked({"lora": value})
+
+
+def test_adapter_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(BadRequestError, match='option "lora" names adapter 3 more than once'):
+        checked({"lora": [{"id": 3, "scale": 1}, {"id": 0, "scale": 1}, {"id": 3, "scale": 0}]})
+
+
+@pytest.mark.parametrize(
+    ("adapters", "scales"),
+    [((), (1.0, 1.0)), (((1, 0.5),), (0.0, 0.5)), (((0, 0.0),), (0.0, 0.0)), (((1, 1.0), (0, 1.0)), (1.0, 1.0))],
+    ids=["all", "one", "none", "each"],
+)
+def test_adapters_that_are_not_named_are_left_out(adapters: tuple[tuple[int, float], ...], scales: tuple[float, ...]) -> None:
+    assert adapter_scales(adapters, 2) == scales
+
+
+@pytest.mark.parametrize(("count", "has"), [(0, "has none"), (2, "has 2, which are numbered from 0 on")], ids=["none", "two"])
+def test_adapter_that_the_model_does_not_have_is_refused(count: int, has: str) -> None:
+    with pytest.raises(BadRequestError, match=f'option "lora" names adapter 2, and the model {has}'):
+        adapter_scales(((2, 1.0),), count)

@@ -1,5 +1,7 @@
 """Answers that a grammar or a thought has a say in, on the batcher: what is computed together, and what goes on as ever."""
 
+import json
+
 import pytest
 
 from corral.core.types import Grammar, Thought
@@ -264,3 +266,36 @@ def test_control_tokens_are_text_where_the_job_names_them(spelled: tuple[str, ..
     tokens = iter([ord("a"), BOS, ord("b"), END])
     toy = Toy(words=NamedWords(), model=lambda _held: next(tokens))
     assert toy.run("hello", spelled=spelled).text == text
+
+
+# Answers that repeat one token without end
+
+
+def test_string_of_json_that_never_ends_is_ended() -> None:
+    grammar = Grammar(text='start: "[" %json {"type": "string"} "]"', is_json=True)
+    toy = Toy(model=lambda _held: ord("a"))
+    outcome = toy.run("hello", grammars=(grammar,), num_predict=-1)
+    assert json.loads(outcome.text) == ["a" * 100]
+    assert outcome.finish
+    assert outcome.finish.reason == "stop"
+    assert bytes(toy.samplers[0].seen).decode() == "hello" + outcome.text
+
+
+def test_string_that_may_not_end_yet_goes_on_otherwise() -> None:
+    grammar = Grammar(text='start: %json {"type": "string", "minLength": 250}', is_json=True)
+    text = json.loads(Toy(model=lambda _held: ord("a")).run("hello", grammars=(grammar,), num_predict=-1).text)
+    assert (text[:100], text[101:201]) == ("a" * 100, "a" * 100)
+    assert "a" not in (text[100], text[201])
+    assert len(text) >= 250
+
+
+def test_other_bound_answers_go_on_otherwise() -> None:
+    outcome = Toy(model=lambda _held: ord("a")).run("hello", grammars=(Grammar(text="start: /[ab]{250}/"),), num_predict=-1)
+    assert outcome.text == "a" * 100 + "b" + "a" * 100 + "b" + "a" * 48
+
+
+def test_answer_that_keeps_coming_back_to_its_loop_is_given_up() -> None:
+    outcome = Toy(model=lambda _held: ord("a")).run("hello", grammars=(Grammar(text="start: /[ab]+c/"),), num_predict=-1)
+    assert isinstance(outcome.refusal, JobFailed)
+    assert outcome.refusal.reason == "prediction aborted, token repeat limit reached"
+    assert outcome.text == ("a" * 100 + "b") * 8 + "a" * 101

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from corral.core.options import adapter_scales
 from corral.wire.link import JobFailed, Overflow
 from tests.support.toy_engine import Toy, answer
 
+SCALES: tuple[tuple[tuple[int, float], ...], ...] = ((), (), ((0, 0.5),), ((1, 1.0), (0, 1.0)), ((1, 0.0),))
 STEMS = ("", "sys " * 10, "sys " * 10 + "q1 " * 30, "other " * 15, "sys " * 60)
 
 
@@ -46,8 +48,10 @@ class Story:
             "saves": random.random() < 0.8,
             "adds_bos": random.random() < 0.5,
             "filling": random.choice([None, AnyFilling(random)]),
+            "adapters": random.choice([0, 0, 2]),
         }
         self.toy = Toy(**settings)
+        self.adapters = settings["adapters"]
         self.told = {name: settings[name] for name in ("adds_bos", "can_shift")}
         self.begun: list[tuple[str, dict[str, Any]]] = []
         self.cancelled: set[int] = set()
@@ -70,6 +74,7 @@ class Story:
             "shift": self.random.random() < 0.8,
             "num_keep": self.random.choice([4, 0, -1, 60]),
             "stop": self.random.choice([(), (), ("a", "xyz"), ("qu", "ab", "e")]),
+            "adapters": self.random.choice(SCALES) if self.adapters else (),
         }
         self.begun.append((prompt, job))
         self.toy.submit(prompt, **job)
@@ -95,7 +100,8 @@ class Story:
             if size >= job["num_ctx"]:
                 assert outcome.refusal == Overflow(number, size, job["num_ctx"])
                 continue
-            text, reason = answer(prompt, **job, **self.told)
+            scales = adapter_scales(job["adapters"], self.adapters)
+            text, reason = answer(prompt, scales=scales, **job, **self.told)
             if number in self.cancelled or isinstance(outcome.refusal, JobFailed):
                 assert text.startswith(outcome.text)
                 assert outcome.refusal is None or self.may_fail

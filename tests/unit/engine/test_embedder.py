@@ -9,19 +9,24 @@ import pytest
 from corral.core.errors import EngineError, ModelLoadError
 from corral.engine.llamacpp.worker.embed.embedder import Embedder, Piece
 from corral.engine.llamacpp.worker.embed.reading import suffix
+from corral.engine.llamacpp.worker.texts import Reads
 from corral.wire.link import Embed, Embedded, Frame, JobFailed, Overflow
+from tests.support.held_texts import HeldTexts
 
 BEGIN, END = 1, 2
 
 
 @dataclass(slots=True)
 class ToyWords:
-    """A token is a character; a text stands between a begin and an end."""
+    """A token is a character that is no space; a text stands between a begin and an end."""
+
+    longest: int = 0  # text so far
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        self.longest = max(self.longest, len(text))
         if "\n" in text:
             raise EngineError("llama.cpp cannot tokenize a text of 1 bytes")
-        tokens = list(text.encode("ascii"))
+        tokens = list(text.replace(" ", "").encode("ascii"))
         return [BEGIN, *tokens, END] if add_special and text else tokens
 
 
@@ -96,6 +101,7 @@ class Rig:
         memory_for: int = 10_000,
         step_s: float = 0.01,
         ranks: bool = False,
+        texts: Reads | None = None,
     ) -> None:
         self.made: list[ToyContext] = []
         self.vectors: dict[int, list[bytes]] = {}
@@ -104,7 +110,9 @@ class Rig:
         self.now_s = 0.0
         self._batch, self._whole, self._sequences, self._memory_for = batch, reads_whole, sequences, memory_for
         self._step_s = step_s
-        self.embedder = Embedder(ToyWords(), self._make, most=most, ranking=Pairs() if ranks else None, now_s=self._tick)
+        self.words = ToyWords()
+        ranking = Pairs() if ranks else None
+        self.embedder = Embedder(self.words, self._make, most=most, ranking=ranking, texts=texts, now_s=self._tick)
 
     def _tick(self) -> float:
         self.now_s += self._step_s
@@ -358,7 +366,7 @@ def test_without_memory_for_any_text_every_job_is_told() -> None:
 
 
 def test_large_vectors_come_in_frames_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("corral.engine.llamacpp.embedder._FRAME_BYTES", 16)
+    monkeypatch.setattr("corral.engine.llamacpp.worker.embed.embedder._FRAME_BYTES", 16)
     rig = Rig(reads_whole=True)
     rig.submit(1, *["a"] * 5)
     frames = rig.embedder.step(is_shared=False)
@@ -380,3 +388,46 @@ def test_suffix_is_what_stands_behind_a_text(whole: list[int], wanted: list[int]
             return whole if add_special else [7]
 
     assert suffix(Words()) == wanted
+
+
+def test_others_go_on_while_a_long_text_is_read_and_it_keeps_its_place() -> None:
+    texts = HeldTexts()
+    rig = Rig(texts=texts)
+    rig.submit(1, "a", "b" * 120, "c")
+    rig.submit(2, "d", "e")
+    rig.step(5)
+    assert rig.vectors[1] == [vector_of([BEGIN, ord("a"), END])]
+    assert len(rig.vectors[2]) == 2
+    assert rig.embedder.has_work
+    texts.release()
+    rig.finish()
+    assert rig.vectors[1][1:] == [vector_of([BEGIN, *b"b" * 120, END]), vector_of([BEGIN, ord("c"), END])]
+
+
+def test_job_that_leaves_while_its_text_is_read_leaves_nothing() -> None:
+    texts = HeldTexts()
+    rig = Rig(texts=texts)
+    rig.submit(1, "b" * 120)
+    rig.step()
+    rig.embedder.cancel(1)
+    assert not rig.embedder.has_work
+    texts.release()
+    rig.submit(2, "d")
+    rig.finish()
+    assert list(rig.vectors) == [2]
+
+
+def test_of_a_text_that_is_cut_no_more_is_tokenized_than_is_wanted() -> None:
+    rig = Rig()
+    rig.submit(1, "abc" * 10_000, num_ctx=8)
+    rig.finish()
+    assert rig.vectors[1] == [vector_of([BEGIN, *b"abcabc", END])]
+    assert rig.words.longest == 8 * 32
+
+
+def test_text_whose_beginning_has_few_tokens_is_tokenized_whole() -> None:
+    rig = Rig()
+    rig.submit(1, " " * 1000 + "abc" * 100, num_ctx=8)
+    rig.finish()
+    assert rig.vectors[1] == [vector_of([BEGIN, *b"abcabc", END])]
+    assert rig.words.longest == 1300

@@ -1,6 +1,7 @@
 """Grammars as llguidance compiles them, over a vocabulary of the bytes and a few more tokens."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -223,3 +224,59 @@ def test_reason_is_readable() -> None:
     error = "at 1(8): failed:\n    (?=a)b\n    ^^^^\nerror: no\n   1 | start: x\n              ^\n\n<non-verbose/>"
     assert readable(error) == "failed: (?=a)b error: no"
     assert readable("") == "llguidance gives no reason"
+
+
+# Numbers in JSON
+
+
+def written(made: Guide, digits: str, most: int = 200) -> str:
+    """What becomes of an answer whose model wants nothing but these digits, one after the other."""
+    text = bytearray(said.token for said in made.start())
+    for at in range(most):
+        if made.is_over:
+            break
+        want = ord(digits[at % len(digits)])
+        token = want if made.allows(want) else int(made.allowed().argmax())
+        if token == END:
+            break
+        text += bytes(said.token for said in made.take(token))
+    return text.decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "start"),
+    [
+        pytest.param({"type": "number"}, "3" * 20, id="a number"),
+        pytest.param({"type": "number", "minimum": 0, "maximum": 1}, "0." + "3" * 20, id="in a range"),
+        pytest.param(
+            {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}, "[" + "3" * 20, id="in a list"
+        ),
+    ],
+)
+def test_model_that_finds_no_end_of_a_number_is_shown_one(grammars: Grammars, value: dict[str, Any], start: str) -> None:
+    text = written(guide(grammars, schema(value), is_json=True), "3")
+    assert text.startswith(start)
+    assert max(map(len, re.findall("3+", re.sub('"[^"]*"', "", text)))) <= 20
+
+
+def test_only_json_has_such_numbers(grammars: Grammars) -> None:
+    assert written(guide(grammars, "start: /[0-9]+/"), "3", 50) == "3" * 50
+    assert written(guide(grammars, schema({"type": "string"}), is_json=True), "3", 50) == '"' + "3" * 50
+
+
+def test_number_that_must_be_long_is(grammars: Grammars) -> None:
+    value = [10**40, 10**40 + 1]
+    assert json.loads(written(guide(grammars, schema({"enum": value}), is_json=True), "1")) in value
+
+
+def test_mask_gives_a_number_no_more_digits_than_it_may_have(grammars: Grammars) -> None:
+    made = guide(grammars, schema({"type": "number"}), is_json=True)
+    for _ in range(20):
+        assert made.allows(ord("3"))
+        made.take(ord("3"))
+    assert not made.allows(ord("3"))
+    assert {chr(token) for token in tokens_allowed(made) if token < END} == {".", "e", "E"}
+    made.take(ord("e"))
+    made.take(ord("9"))
+    made.take(ord("9"))
+    assert tokens_allowed(made) == {END, ENDS}

@@ -26,11 +26,11 @@ CALLS: Mapping[str, Sequence[str]] = {"CALL:": ("f(1)", "f(2)", "g()")}
 
 
 def marked(
-    *wanted: str | int, thought: Thought | None = None, at_start: bool = False, grammars: Mapping[str, Sequence[str]] = CALLS
+    *wanted: str | int, thought: Thought | None = None, grammars: Mapping[str, Sequence[str]] = CALLS, **more: bool
 ) -> Course:
     """A free answer in which these texts bind what follows them."""
     tokens = AnyTokens()
-    parts = [Part(after.encode(), Texts(tokens, *texts), at_start=at_start) for after, texts in grammars.items()]
+    parts = [Part(after.encode(), Texts(tokens, *texts), **more) for after, texts in grammars.items()]
     return run(Guide(tokens, thought=thought, parts=parts), tokens, *wanted)
 
 
@@ -239,6 +239,18 @@ def test_grammar_that_may_go_on_is_left_for_what_it_does_not_take() -> None:
     assert (course.text, course.ended) == ("N=1", True)
 
 
+def test_answer_may_end_with_a_grammar_behind_a_marker() -> None:
+    course = marked("Let me. ", "CALL:", "g", "CALL:", "f", ends=True)
+    assert (course.text, course.bound, course.ended) == ("Let me. CALL:g()", "g()", True)
+
+
+def test_grammar_that_ends_the_answer_is_followed_by_nothing_else() -> None:
+    for wanted in (" apples", END):
+        course = marked("N=", "2", wanted, "x", grammars={"N=": ("1", "12", "123")}, ends=True)
+        assert (course.text, course.ended) == ("N=12", True)
+    assert marked("CALL:", "f", END, "x", ends=True).text == "CALL:f(1)"
+
+
 @pytest.mark.parametrize(
     ("token", "text"),
     [
@@ -342,3 +354,22 @@ def test_part_that_does_not_dictate_leaves_it_to_the_model_to_draw_even_that() -
     part = Part(b"CALL:", Texts(tokens, "f(1)", "f(2)"), dictates=False)
     course = run(Guide(tokens, parts=[part]), tokens, "CALL:", "f(", "2", ")", " x", END)
     assert (course.text, course.replaced, course.ended) == ("CALL:f(2) x", 0, True)
+
+
+@pytest.mark.parametrize("said", ["hm</think>", "hm\n</think>\n", "hm\n</think>\n\n", "hm </think>"])
+def test_white_space_around_the_tags_is_up_to_the_model(said: str) -> None:
+    spaced = Thought(open="<think>\n", close="\n</think>\n\n", is_open=True)
+    assert whole(*said, "yes", thought=spaced).bound == "yes"
+    course = thinking(*said, *"Hello there", thought=Thought(open="<think>\n", close="\n</think>\n\n", is_open=True, budget=20))
+    assert course.text == said + "Hello there"
+
+
+@pytest.mark.parametrize("said", ["<think>hm</think>", "<think>\nhm\n</think>\n\n"])
+def test_white_space_behind_the_opener_is_up_to_the_model(said: str) -> None:
+    spaced = Thought(open="<think>\n", close="\n</think>\n\n")
+    assert whole(*said, "no", thought=spaced).bound == "no"
+
+
+def test_engine_ends_a_thought_with_the_white_space_of_the_template() -> None:
+    spaced = Thought(open="<think>\n", close="\n</think>\n\n", is_open=True, budget=2)
+    assert thinking("a", "b", "c", thought=spaced).text == "ab\n</think>\n\nc"

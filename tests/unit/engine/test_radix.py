@@ -42,7 +42,7 @@ def test_tree_finds_what_a_plain_search_finds(changes: list[tuple[int, list[int]
             assert key in holding or not held
     for key in list(plain):
         tree.remove(key)
-    assert not tree._root.children  # nothing of what was removed stays in memory
+    assert not tree._roots  # nothing of what was removed stays in memory
 
 
 def test_tree_gives_no_holder_where_nothing_is_shared() -> None:

@@ -181,3 +181,15 @@ async def test_tools_are_refused_where_the_template_has_no_place_for_them(tmp_pa
         with pytest.raises(CapabilityError, match='"m" does not support thinking'):
             async with b.inference.chat(request):
                 pass
+
+
+async def test_a_beginning_of_the_answer_is_gone_on_with(tmp_path: Path) -> None:
+    messages = (user("hi"), Message(role="assistant", content='{"color": "'))
+    async with bench(make_model(tmp_path, "m", jinja=HERMES)) as b:
+        await b.chat("m", *messages, continues=True, think=False)
+        await b.chat("m", *messages, think=False)
+        await b.chat("m", *messages, user("so?"), continues=True, think=False)
+    begun, over, asked = b.prompts
+    assert begun.endswith('<|assistant|>{"color": "')
+    assert over.endswith('{"color": "<|end|>\n<|assistant|><think>\n\n</think>\n\n')
+    assert asked.endswith("so?<|end|>\n<|assistant|><think>\n\n</think>\n\n")

@@ -1,6 +1,7 @@
 """Chat and generate over a scripted engine: what reaches the engine, what comes back, and what is refused."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from corral.service.requests import ChatRequest, Delta, Done, GenerateRequest, L
 from tests.support.inference_bench import BOS, bench, system, text_of, user
 from tests.support.models import make_model
 
+WRONG = {"lora": [{"id": 3, "scale": 1}]}
 TEMPLATE = "{{ range .Messages }}[{{ .Role }}] {{ .Content }} {{ end }}"
 
 
@@ -173,6 +175,30 @@ async def test_an_over_long_chat_is_refused_with_both_numbers_when_it_must_not_b
                 await request
             assert caught.value.num_ctx == 256
             assert caught.value.prompt_tokens > 300
+
+
+async def test_a_prompt_too_long_to_be_counted_is_not_cut_to_measure(tmp_path: Path) -> None:
+    overflow = ContextOverflowError(3_000_000, 256, is_least=True)
+    async with bench(make_model(tmp_path, "m", template=TEMPLATE), scripts=[Script((), failure=overflow)]) as b:
+        with pytest.raises(ContextOverflowError, match=r"request \(at least 3000000 tokens\) exceeds"):
+            await b.chat("m", user("first"), user("last"))
+        assert b.launcher.engines[0].tokenized == []
+
+
+async def test_adapters_reach_the_engine_and_unknown_ones_load_nothing(tmp_path: Path) -> None:
+    model = replace(
+        make_model(tmp_path, "m", template=TEMPLATE, parameters={"lora": [{"id": 1, "scale": 0.5}]}),
+        adapter_paths=(tmp_path / "a", tmp_path / "b"),
+    )
+    async with bench(model) as b:
+        for wrong in (b.chat("m", user("hi"), options={"lora": [{"id": 2, "scale": 1}]}), b.generate("m", "hi", options=WRONG)):
+            with pytest.raises(BadRequestError, match=r'option "lora" names adapter [23], and the model has 2'):
+                await wrong
+        assert not b.launcher.engines
+        await b.chat("m", user("hi"))
+        await b.generate("m", "hi", options={"lora": [{"id": 0, "scale": 1}]})
+        await b.generate("m", "hi", options={"lora": []})
+    assert [job.adapters for job in b.jobs] == [((1, 0.5),), ((0, 1.0),), ()]
 
 
 async def test_a_crash_in_mid_answer_comes_after_what_was_said(tmp_path: Path) -> None:

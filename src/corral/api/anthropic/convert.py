@@ -61,6 +61,7 @@ def _common(given: wire.CountTokensRequest) -> dict[str, Any]:
         "tools": tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(given.tools or ())),
         "tool_choice": _tool_choice(choice),
         "parallel_tool_calls": not choice.disable_parallel_tool_use,
+        "continues": True,
         "think": _think(given),
         "may_skip_thinking": True,
     }

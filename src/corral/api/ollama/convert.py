@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from corral.api.values import from_base64, keep_alive, quoted, think, tool_choice
+from corral.api.values import choice, from_base64, keep_alive, quoted, think, tool_choice
 from corral.core import types as domain
 from corral.core.errors import BadRequestError
 from corral.service.create import CreateRequest
@@ -62,7 +62,7 @@ def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:
         "format": _format(request.format),
         "grammar": request.grammar or "",
         "regex": request.regex or "",
-        "choice": tuple(request.choice or ()),
+        "choice": choice(request.choice),
         "options": request.options or {},
         "truncate": request.truncate is not False,
         "shift": request.shift is not False,

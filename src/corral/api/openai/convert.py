@@ -30,6 +30,7 @@ def chat_requests(given: wire.ChatCompletionRequest, *, client: str) -> list[Cha
         tools=tools,
         tool_choice=_tool_choice(given.tool_choice, tools),
         parallel_tool_calls=given.parallel_tool_calls is not False,
+        continues=True,
         call_parts=bool(given.stream),
         format=_format(given.response_format),
         logprobs=_wants_logprobs(given),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from corral.api.errors import FieldError, UnsupportedFieldError
-from corral.api.values import keep_alive, quoted, think
+from corral.api.values import choice, keep_alive, quoted, think
 from corral.core.errors import BadRequestError
 from corral.service.requests import Think
 from corral.wire import openai as wire
@@ -81,7 +81,7 @@ def generation(request: wire.GenerationRequest) -> dict[str, Any]:
         "options": dict(_options(request)),
         "grammar": request.grammar or "",
         "regex": request.regex or "",
-        "choice": tuple(request.choice or ()),
+        "choice": choice(request.choice),
     }
 
 

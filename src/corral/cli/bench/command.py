@@ -188,7 +188,7 @@ bench = Command(
             "plot_file",
             default="",
             placeholder="file.svg|.png",
-            help="Draw throughput and time to first token against the load; needs matplotlib: pip install 'corral[bench]'",
+            help="Draw throughput and time to first token against the load; needs matplotlib",
         ),
     ],
     at_least=1,

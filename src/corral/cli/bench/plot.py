@@ -32,7 +32,7 @@ def check(path: Path, find: Callable[[str], object] = find_spec) -> None:
     if path.suffix not in SUFFIXES:
         raise UsageError(f'invalid value for --plot: "{path}" must end in {" or ".join(SUFFIXES)}')
     if find("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib, which is not installed: pip install 'corral[bench]' brings it")
+        raise UsageError("--plot needs matplotlib, which is not installed: pip install matplotlib brings it")
 
 
 def draw(plan: Plan, found: Results, path: Path) -> None:

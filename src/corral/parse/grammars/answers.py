@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
+from msgspec.structs import replace
+
 from corral.core.errors import BadRequestError
 from corral.core.types import Grammar
 from corral.parse.formats import AnswerFormat, MessageFormat
@@ -17,7 +19,7 @@ from corral.parse.grammars.lark import Lark, maybe, one_of, quoted, sequence
 from corral.parse.grammars.messages import FAMILIES, MessageCalls
 from corral.parse.grammars.patterns import PatternError, matched
 from corral.parse.grammars.refusals import UnenforceableError, shown
-from corral.parse.grammars.toolset import named, toolset
+from corral.parse.grammars.toolset import Tool, named, toolset
 
 _KEPT: Final = 32  # sets of tools whose grammars are remembered
 _MAX_KEPT_CHARS: Final = 200_000
@@ -45,7 +47,7 @@ def answer_grammar(
         return Grammar(text=grammar, kind="gbnf")
     lark = Lark()
     text = _text(lark, format_, regex, choice)
-    return lark.grammar(_around(text, form)) if text else None
+    return lark.grammar(_around(text, form), is_json=not (regex or choice)) if text else None
 
 
 def call_grammars(
@@ -55,15 +57,15 @@ def call_grammars(
     mode: Mode = "auto",
     name: str = "",
     parallel: bool = True,
-    is_strict: bool = False,
 ) -> tuple[Grammar, ...]:
     """The grammars of calls. Required: of the whole answer, with one call or more, of that tool if one is named.
 
     Else one for each text that a call may begin with; a schema that cannot be enforced is then enforced as far as it can be,
-    unless `is_strict`. Raises BadRequestError.
+    unless its tool says that it is strict. Where calls may not be parallel the answer ends with the first. Raises
+    BadRequestError.
     """
     check_size(tools, "tools", _MAX_TOOL_VALUES)
-    asked = _Asked(form, mode, name, parallel, is_strict)
+    asked = _Asked(form, mode, name, parallel)
     text = json.dumps(tools)
     return _made_before(asked, text) if len(text) <= _MAX_KEPT_CHARS else _made(asked, tools)
 
@@ -74,7 +76,6 @@ class _Asked:
     mode: Mode
     name: str
     parallel: bool
-    is_strict: bool
 
 
 @lru_cache(maxsize=_KEPT)
@@ -85,12 +86,25 @@ def _made_before(asked: _Asked, tools: str) -> tuple[Grammar, ...]:
 
 def _made(asked: _Asked, tools: Sequence[Mapping[str, Any]]) -> tuple[Grammar, ...]:
     is_required = asked.mode == "required"
-    known = toolset(tools, is_lenient=not (is_required or asked.is_strict))
+    known = toolset(tools, is_lenient=not is_required)
     if is_required:
         return (_calls(asked.form, named(known, asked.name), tools, parallel=asked.parallel)[0].required(),)
     ways = _calls(asked.form, known, tools, parallel=asked.parallel)
-    found = [grammar for calls in ways for grammar in calls.free()]
+    found = [replace(grammar, ends=not asked.parallel) for calls in ways for grammar in _free(calls, known)]
     return tuple({(grammar.after, grammar.at_start): grammar for grammar in reversed(found)}.values())[::-1]
+
+
+def _free(calls: PlainCalls | MessageCalls, tools: Sequence[Tool]) -> list[Grammar]:
+    """The grammars of calls that a model may make; none where the name of a tool cannot be written in such calls.
+
+    It could never be called by them, and another must not be called in its place.
+    """
+    try:
+        return list(calls.free())
+    except UnenforceableError:
+        if not all(tool.is_lenient for tool in tools):
+            raise
+        return []
 
 
 def call_or_answer_grammar(
@@ -105,18 +119,20 @@ def call_or_answer_grammar(
 ) -> Grammar:
     """Of a whole answer that is either calls, or a text of that kind. Raises BadRequestError, for GBNF in any case.
 
-    As nothing forces a call, a tool's schema is enforced as far as it can be.
+    As nothing forces a call, a tool's schema is enforced as far as it can be, unless the tool says that it is strict.
     """
     if _only_one(format_, grammar, regex, choice) == "grammar":
         raise UnenforceableError('"grammar" cannot be used together with tools that may be called; use "format" or "regex"')
     lark = Lark()
     check_size(tools, "tools", _MAX_TOOL_VALUES)
-    calls = _calls(form, toolset(tools, is_lenient=True), tools, parallel=parallel)[0].whole(lark)
+    way = _calls(form, toolset(tools, is_lenient=True), tools, parallel=parallel)[0]
+    calls = way.whole(lark)
     is_bare = not isinstance(form, MessageFormat) and form.calls.is_bare
     text = _text(lark, format_, regex, choice, is_indented=not is_bare)  # they are told apart token by token then
     if not text:
         raise BadRequestError("an answer that is to meet a format needs one")
-    return lark.grammar(one_of([lark.rule(calls), lark.rule(_around(text, form))]))
+    is_json = way.is_json and not (regex or choice)
+    return lark.grammar(one_of([lark.rule(calls), lark.rule(_around(text, form))]), is_json=is_json)
 
 
 def _only_one(format_: Any, grammar: str, regex: str, choice: Sequence[str]) -> str:

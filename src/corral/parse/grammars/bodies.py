@@ -7,6 +7,7 @@ from corral.parse.formats import Body, BracedCalls, JsonCalls, NamedCalls, Pytho
 from corral.parse.grammars.json_form import embedded
 from corral.parse.grammars.lark import Lark, quoted, quoted_json, sequence
 from corral.parse.grammars.literals import BracedLiterals, PythonArguments, PythonLiterals
+from corral.parse.grammars.refusals import UnenforceableError
 from corral.parse.grammars.tagged import TaggedArguments
 from corral.parse.grammars.toolset import Tool
 from corral.parse.schema import Toolbox
@@ -25,7 +26,24 @@ class Bodies:
         self._tools = tools
 
     def call(self, tool: Tool) -> str:
-        """A whole call. Raises UnenforceableError for a tool that cannot be called in this form."""
+        """A whole call. Raises UnenforceableError for a tool that cannot be called in this form.
+
+        Of a lenient one it takes any arguments, where those of its schema cannot be written.
+        """
+        return self.exact_call(tool if self._can_write(tool) else tool.loosened())
+
+    def _can_write(self, tool: Tool) -> bool:
+        """Found out apart from the grammar, for a tool that is lenient; of any other it is found out in it."""
+        if not tool.is_lenient or isinstance(self._body, JsonCalls | NamedCalls):
+            return True
+        try:
+            Bodies(Lark(), self._body, self._tools).exact_call(tool)
+        except UnenforceableError:
+            return False
+        return True
+
+    def exact_call(self, tool: Tool) -> str:
+        """A whole call, with the arguments of the tool's schema. Raises UnenforceableError where they cannot be written."""
         if not isinstance(self._body, JsonCalls):
             tool.check_bare()
         match self._body:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from corral.core.types import Grammar
-from corral.parse.formats import CallFormat, JsonCalls, PythonCalls, TaggedCalls
+from corral.parse.formats import CallFormat, JsonCalls, NamedCalls, PythonCalls, TaggedCalls
 from corral.parse.grammars.bodies import Bodies
 from corral.parse.grammars.lark import SPACE, Lark, maybe, one_of, quoted, sequence
 from corral.parse.grammars.toolset import Tool
@@ -33,11 +33,12 @@ class PlainCalls:
         body = form.body
         lists = body if isinstance(body, JsonCalls | PythonCalls) else None
         self._list_open, self._list_close = (lists.list_open, lists.list_close) if lists else ("", "")
+        self.is_json = isinstance(body, JsonCalls | NamedCalls)
 
     def required(self) -> Grammar:
         """The whole answer. White space that the template begins with may be missing: a thought may stand before it."""
         lark = Lark()
-        return lark.grammar(self.whole(lark))
+        return lark.grammar(self.whole(lark), is_json=self.is_json)
 
     def whole(self, lark: Lark) -> str:
         all_open, each_open = self._form.around_all.open, self._form.around_each.open
@@ -55,7 +56,7 @@ class PlainCalls:
             text = opening.lstrip()
             # Models are free with the white space after a tag, the more so where it shares a token with what follows.
             space = SPACE if len(text) < len(opening) or (not text and isinstance(self._form.body, JsonCalls)) else ""
-            yield lark.grammar(self._from(lark, sequence((space, quoted(text)))), after=marker)
+            yield lark.grammar(self._from(lark, sequence((space, quoted(text)))), after=marker, is_json=self.is_json)
 
     def _bare(self) -> Iterator[Grammar]:
         """Nothing marks a call but itself: its beginning does, where the answer begins with it.
@@ -71,12 +72,13 @@ class PlainCalls:
             opening = _common_begin([begin for begin, _ in found])
             rest = [sequence((quoted(begin.removeprefix(opening)), rest)) for begin, rest in found]
             if found:
-                yield lark.grammar(lark.rule(one_of([lark.rule(one) for one in rest])), after=lists + opening, at_start=True)
+                start = lark.rule(one_of([lark.rule(one) for one in rest]))
+                yield lark.grammar(start, after=lists + opening, at_start=True, is_json=True)
             return
         for tool in self._tools:
             lark = Lark()
             if begun := Bodies(lark, body, self._toolbox).begun(tool):
-                yield lark.grammar(begun[1], after=lists + begun[0], at_start=True)
+                yield lark.grammar(begun[1], after=lists + begun[0], at_start=True, is_json=True)
 
     def _from(self, lark: Lark, opening: str) -> str:
         """From what opens the first call to the end of all."""

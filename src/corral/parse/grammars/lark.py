@@ -81,9 +81,9 @@ class Lark:
     def keep(self, name: str, body: str) -> None:
         self._lines[name] = body
 
-    def grammar(self, start: str, *, after: str = "", at_start: bool = False) -> Grammar:
+    def grammar(self, start: str, *, after: str = "", at_start: bool = False, is_json: bool = False) -> Grammar:
         lines = [f"start: {start or self.terminal('//')}", *(f"{name}: {body}" for name, body in self._lines.items())]
-        return Grammar(text="\n".join(lines) + "\n", after=after, at_start=at_start)
+        return Grammar(text="\n".join(lines) + "\n", after=after, at_start=at_start, is_json=is_json)
 
     def _named(self, body: str, name: str) -> str:
         known = self._names.setdefault(body, name)

@@ -88,7 +88,7 @@ class Merging:
 
     def shape_of(self, parts: Iterable[Part], owner: int = 0) -> int:
         """The shape of what meets all of these. It may not be filled yet. `owner`: the one of them that all belong to."""
-        parts = tuple(parts)
+        parts = tuple(part for part in parts if part is not True)
         if len(parts) == 1 and isinstance(parts[0], Source):
             owner = parts[0].key
         found = self._flattened(parts)

@@ -29,9 +29,11 @@ class MessageCalls(ABC):
         self.definitions = definitions
         self.parallel = parallel
 
+    is_json = True
+
     def required(self) -> Grammar:
         lark = Lark()
-        return lark.grammar(self.whole(lark))
+        return lark.grammar(self.whole(lark), is_json=self.is_json)
 
     @abstractmethod
     def whole(self, lark: Lark) -> str:
@@ -83,9 +85,9 @@ class HarmonyCalls(MessageCalls):
         after_channel = behind.rule(one_of([self._behind(behind, tool) for tool in self.tools]))
         after_start = before.rule(one_of([self._before(before, tool) for tool in self.tools]))
         for channel in ("commentary", "analysis"):
-            yield behind.grammar(after_channel, after=f"<|channel|>{channel} to=functions.")
-        yield before.grammar(after_start, after="<|start|>assistant to=functions.")
-        yield before.grammar(after_start, after="to=functions.", at_start=True)
+            yield behind.grammar(after_channel, after=f"<|channel|>{channel} to=functions.", is_json=True)
+        yield before.grammar(after_start, after="<|start|>assistant to=functions.", is_json=True)
+        yield before.grammar(after_start, after="to=functions.", at_start=True, is_json=True)
 
     @staticmethod
     def answer(text: str) -> str:
@@ -109,6 +111,7 @@ class AtemCalls(MessageCalls):
     """Muse: the header says which tool it is for, and the text has the call in tags."""
 
     START: Final = quoted("<|start|>assistant")
+    is_json = False
 
     def whole(self, lark: Lark) -> str:
         message = lark.rule(one_of([self._message(lark, tool) for tool in self.tools]))
@@ -143,8 +146,8 @@ class FunctionaryCalls(MessageCalls):
         for tool in self.tools:
             lark = Lark()
             arguments = self._arguments(lark, tool)
-            yield lark.grammar(arguments, after=f">>>{tool.name}\n")
-            yield lark.grammar(arguments, after=f"{tool.name}\n", at_start=True)
+            yield lark.grammar(arguments, after=f">>>{tool.name}\n", is_json=True)
+            yield lark.grammar(arguments, after=f"{tool.name}\n", at_start=True, is_json=True)
 
     @staticmethod
     def answer(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from corral.core.errors import BadRequestError
@@ -19,6 +19,11 @@ class Tool:
     name: str
     arguments: Schema
     where: str
+    is_lenient: bool = False  # what cannot be enforced of it is let be
+
+    def loosened(self) -> "Tool":
+        """The same, taking any arguments."""
+        return replace(self, arguments=compiled(True, f"{self.where}.parameters", only="object"))
 
     def check_bare(self) -> None:
         """Raises UnenforceableError where the name can only stand in quotes."""
@@ -29,7 +34,10 @@ class Tool:
 
 
 def toolset(tools: Sequence[Mapping[str, Any]], *, is_lenient: bool) -> list[Tool]:
-    """The tools, in OpenAI's spelling or without its outer object. Raises BadRequestError for one that is none."""
+    """The tools, in OpenAI's spelling or without its outer object. Raises BadRequestError for one that is none.
+
+    With `is_lenient` a schema is enforced as far as it can be, but for tools that say `"strict": true`.
+    """
     found: dict[str, Tool] = {}
     for at, tool in enumerate(tools):
         function, where = tool.get("function"), f"tools[{at}].function"
@@ -40,7 +48,9 @@ def toolset(tools: Sequence[Mapping[str, Any]], *, is_lenient: bool) -> list[Too
             raise BadRequestError(f"{where}.name: a tool needs a name")
         if name in found:
             raise BadRequestError(f"{where}.name: {shown(name)} is the name of {found[name].where} already")
-        found[name] = Tool(name, _arguments(function.get("parameters"), f"{where}.parameters", is_lenient=is_lenient), where)
+        is_tool_lenient = is_lenient and function.get("strict") is not True
+        arguments = _arguments(function.get("parameters"), f"{where}.parameters", is_lenient=is_tool_lenient)
+        found[name] = Tool(name, arguments, where, is_tool_lenient)
     return list(found.values())
 
 

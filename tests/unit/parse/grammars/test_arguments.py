@@ -142,9 +142,75 @@ def test_auto_enforces_what_it_can() -> None:
     (grammar,) = call_grammars(form, tools)
     assert takes(grammar, '\n{"name": "a", "arguments": {"a": [1, 1]}}\n</tool_call>')
     assert not takes(grammar, '\n{"name": "a", "arguments": {"a": ["1"]}}\n</tool_call>')
-    for strict in ({"is_strict": True}, {"mode": "required"}):
-        with pytest.raises(UnenforceableError):
-            call_grammars(form, tools, **strict)
+    with pytest.raises(UnenforceableError):
+        call_grammars(form, tools, mode="required")
+
+
+def test_strict_tool_is_enforced_or_refused_in_auto_too() -> None:
+    loose = tool("a", _of("a", a={"type": "array", "items": COUNT, "uniqueItems": True}))
+    strict = tool("b", loose["function"]["parameters"])
+    strict["function"]["strict"] = True
+    refused = r'tools\[1\].function.parameters: unsupported keyword "uniqueItems" at \$.properties.a'
+    for form in (FORMATS["objects in tags"], FORMATS["harmony"]):
+        with pytest.raises(UnenforceableError, match=refused):
+            call_grammars(form, [loose, strict])
+        with pytest.raises(UnenforceableError, match=refused):
+            call_or_answer_grammar(form, [loose, strict], "json")
+        strict["function"]["strict"] = False
+        assert call_grammars(form, [loose, strict])
+        strict["function"]["strict"] = True
+
+
+ODD: dict[str, Any] = {
+    "name with quotes": _of('a "quoted" one', "b", **{'a "quoted" one': TEXT, "b": COUNT}),
+    "counted": {"type": "object", "additionalProperties": COUNT, "minProperties": 1, "maxProperties": 2},
+    "counted inside": _of("a", a={"type": "object", "additionalProperties": COUNT, "minProperties": 1}, b=TEXT),
+    "names by pattern": {"type": "object", "patternProperties": {"^n_": COUNT}, "additionalProperties": False},
+    "listed": {"enum": [{"a": 1}, {"a": 2}]},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("name", FORMATS)
+def test_tool_whose_arguments_cannot_be_written_in_a_form_may_be_called_all_the_same(name: str, case: str) -> None:
+    form, tools = FORMATS[name], [TOOLS[0], tool("act", ODD[case])]
+    for grammar in call_grammars(form, tools):
+        assert matcher(grammar)
+    assert matcher(call_or_answer_grammar(form, tools, "json"))
+    if not isinstance(form, MessageFormat):  # whose headers are no part of the calls
+        call = answer(form, [("get_weather", {"city": "Paris"})]).text
+        found = [grammar for grammar in call_grammars(form, tools) if grammar.after in call]
+        assert any(takes(grammar, call.partition(grammar.after)[2]) for grammar in found)
+
+
+@pytest.mark.parametrize("name", ["tags with keys", "python", "braces", "harmony", "functionary", "atem"])
+def test_name_that_cannot_be_written_in_a_form_is_refused_only_where_it_must_be_called(name: str) -> None:
+    form, tools = FORMATS[name], [TOOLS[0], tool("call me (maybe)", _of(a=TEXT))]
+    assert call_grammars(form, tools) == ()
+    with pytest.raises(UnenforceableError, match=r"tools\[1\].function.name: .* cannot be written"):
+        call_grammars(form, tools, mode="required")
+    tools[1]["function"]["strict"] = True
+    with pytest.raises(UnenforceableError, match=r"tools\[1\].function.name: .* cannot be written"):
+        call_grammars(form, tools)
+
+
+def test_reference_beside_unevaluated_properties_is_carried_out_wherever_it_stands() -> None:
+    based = {
+        "allOf": [{"$ref": "#/$defs/base"}],
+        "properties": {"name": TEXT},
+        "required": ["name"],
+        "unevaluatedProperties": False,
+    }
+    parameters = {"$defs": {"base": _of("id", id=COUNT)}, **_of("value", value=based)}
+    (grammar,) = call_grammars(FORMATS["generic"], [tool("act", parameters)], mode="required", parallel=False)
+    assert taken(grammar, f'{forced(grammar)}1, "name": "x"}}').endswith("…")
+    assert not takes(grammar, '"other"')
+
+
+def test_calls_that_may_not_be_parallel_end_the_answer() -> None:
+    for form in FORMATS.values():
+        assert all(grammar.ends for grammar in call_grammars(form, TOOLS, parallel=False))
+        assert not any(grammar.ends for grammar in call_grammars(form, TOOLS))
 
 
 def test_a_broken_schema_is_refused_in_auto_too() -> None:

@@ -5,6 +5,7 @@ closes, which happens however the parent dies.
 """
 
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -101,6 +102,8 @@ class Worker:
             return
         assert self._vocabulary is not None, "the parent asks for work before it has loaded a model"
         match frame:
+            case Tokenize() if self._loaded:
+                self._loaded.calls.begin(frame)
             case Tokenize():
                 self._link.send(tokenized(self._vocabulary, frame))
             case Detokenize():
@@ -151,6 +154,7 @@ def main() -> None:
             Worker(Link(sock), native_log).run()
         except ParentGoneError:
             log.debug("the server is gone")
+    os._exit(0)  # at once: a thread that reads a long text would be waited for
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from corral.engine.llamacpp.worker.native.binding import Model, NativeLog
 from corral.engine.llamacpp.worker.native.context import Context
 from corral.engine.llamacpp.worker.native.devices import devices
 from corral.engine.llamacpp.worker.native.embed_context import NativeEmbedContext
+from corral.engine.llamacpp.worker.words import Calls
 from corral.wire.link import Cancel, Embed, Frame, JobFailed, Loaded, Submit, Taken
 
 
@@ -34,6 +35,7 @@ class LoadedModel:
     generator: Generator | None
     embedder: Embedder[NativeEmbedContext]
     media: MediaReader | None
+    calls: Calls
     n_ctx: int
     n_parallel: int
     log: NativeLog
@@ -58,7 +60,7 @@ class LoadedModel:
 
     @property
     def has_work(self) -> bool:
-        return self._generates or self.embedder.has_work
+        return self._generates or self.embedder.has_work or self.calls.has_work
 
     def take(self, frame: Submit | Embed | Cancel) -> Frame | None:
         """A job, more of one, or its end; gives what there is to tell of it at once."""
@@ -77,8 +79,10 @@ class LoadedModel:
 
     def step(self) -> list[Frame]:
         """One step of the generations or the embeddings, or of both. Where there are both, each has half of the time."""
-        frames: list[Frame] = []
         generates = self._generates
+        frames: list[Frame] = []
+        if self.calls.has_work:
+            frames += self.calls.fetch(waits=not generates and not self.embedder.has_work)
         if self.generator and generates:
             began_s = time.monotonic()
             frames += self.generator.batcher.step()

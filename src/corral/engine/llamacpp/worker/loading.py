@@ -28,7 +28,8 @@ from corral.engine.llamacpp.worker.native.context import Context, ContextSetting
 from corral.engine.llamacpp.worker.native.devices import Device, devices
 from corral.engine.llamacpp.worker.native.embed_context import RANKS, NativeEmbedContext, reading
 from corral.engine.llamacpp.worker.native.sampling import Sampler
-from corral.engine.llamacpp.worker.words import ranking
+from corral.engine.llamacpp.worker.texts import Texts
+from corral.engine.llamacpp.worker.words import Calls, ranking
 
 if TYPE_CHECKING:
     from corral.engine.llamacpp.worker.native.projector import Projector
@@ -93,9 +94,10 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
         flash_attention=spec.flash_attention,
         kv_type=spec.kv_cache_type,
     )
+    texts = Texts()
     allowance = Allowance(spec.limit_bytes, taken_bytes=lambda: max(log.buffer_bytes(), model.size_bytes))
-    generator = _generator(model, spec, settings, log, n_ctx, allowance, media)
-    embedder = _embedder(model, settings, log, n_ctx, allowance)
+    generator = _generator(model, spec, settings, log, n_ctx, allowance, media, texts)
+    embedder = _embedder(model, settings, log, n_ctx, allowance, texts)
     if generator is None:
         try:
             embedder.grow(1)
@@ -106,6 +108,7 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
         generator=generator,
         embedder=embedder,
         media=media,
+        calls=Calls(model.vocabulary, texts),
         n_ctx=n_ctx,
         n_parallel=generator.most if generator else spec.n_parallel,
         log=log,
@@ -122,6 +125,7 @@ def _generator(
     n_ctx: int,
     allowance: Allowance,
     media: MediaReader | None,
+    texts: Texts,
 ) -> Generator | None:
     """None for a model that makes embeddings, by its own word or because it keeps no sequences."""
     if model.pooling is not None:
@@ -161,7 +165,9 @@ def _generator(
         guides,
         most=most,
         num_batch=settings.num_batch,
+        adapters=len(model.scales),
         showing=Showing(media),
+        texts=texts,
     )
     return Generator(slots, batcher, most)
 
@@ -174,7 +180,7 @@ def _encoder(path: Path, model: Model, spec: LoadSpec, log: NativeLog, threads: 
 
 
 def _embedder(
-    model: Model, settings: ContextSettings, log: NativeLog, n_ctx: int, allowance: Allowance
+    model: Model, settings: ContextSettings, log: NativeLog, n_ctx: int, allowance: Allowance, texts: Texts
 ) -> Embedder[NativeEmbedContext]:
     """A model with learned positions has none beyond those that it was trained with: that is the most of a text."""
     how: Reading | None = None
@@ -185,7 +191,8 @@ def _embedder(
         return NativeEmbedContext(model, settings, how, log, room=room, allowance=allowance)
 
     most = min(n_ctx, model.n_ctx_train or n_ctx)
-    return Embedder(model.vocabulary, make_context, most=most, ranking=ranking(model) if model.pooling == RANKS else None)
+    ranks = ranking(model) if model.pooling == RANKS else None
+    return Embedder(model.vocabulary, make_context, most=most, ranking=ranks, texts=texts)
 
 
 def _threads(asked: int, weights_bytes: int) -> ThreadCount:

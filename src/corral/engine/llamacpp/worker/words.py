@@ -5,18 +5,21 @@ A call that cannot be answered is answered all the same: it is no reason for all
 
 import ctypes
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Final
 
 import llama_cpp.llama_cpp as api
 
-from corral.core.errors import EngineError, ModelLoadError
+from corral.core.errors import BadRequestError, EngineError, ModelLoadError
 from corral.core.types import EngineInfo, LoadSpec
 from corral.engine.llamacpp.worker.embed.ranking import MarkedPair, Ranking, TemplatedPair
 from corral.engine.llamacpp.worker.embed.reading import Words, suffix
 from corral.engine.llamacpp.worker.native.binding import Model, Vocabulary
+from corral.engine.llamacpp.worker.texts import Texts
 from corral.wire.link import CallFailed, Detokenize, Pieces, Tokenize, Tokens
 
 _BYTES_PER_TOKEN: Final = 16  # room for the text of tokens, before it is known
+_LOOK_EVERY_S: Final = 0.02  # a worker with nothing else to do asks its socket so often
 
 
 def load_vocabulary(spec: LoadSpec) -> Vocabulary:
@@ -56,9 +59,34 @@ def ranking(model: Model) -> Ranking:
 def tokenized(words: Words, frame: Tokenize) -> Tokens | CallFailed:
     try:
         ids = words.tokenize(frame.text, add_special=frame.add_special, parse_special=frame.parse_special)
-    except EngineError as error:
-        return CallFailed(frame.call_id, str(error))
+    except (BadRequestError, EngineError) as error:
+        return CallFailed(frame.call_id, str(error), is_asked_wrong=isinstance(error, BadRequestError))
     return Tokens(frame.call_id, ids)
+
+
+class Calls:
+    """Tokenizes what is asked of a model that computes meanwhile."""
+
+    def __init__(self, words: Words, texts: Texts) -> None:
+        self._words = words
+        self._texts = texts
+        self._pending: list[Future[Tokens | CallFailed]] = []
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._pending)
+
+    def begin(self, frame: Tokenize) -> None:
+        """`fetch` gives the answer, when it is there."""
+        self._pending.append(self._texts.read(len(frame.text), lambda: tokenized(self._words, frame)))
+
+    def fetch(self, *, waits: bool) -> list[Tokens | CallFailed]:
+        """The answers that are there; with `waits` after a moment in which one may come."""
+        if waits:
+            wait(self._pending, _LOOK_EVERY_S, FIRST_COMPLETED)
+        done = [future for future in self._pending if future.done()]
+        self._pending = [future for future in self._pending if future not in done]
+        return [future.result() for future in done]
 
 
 def detokenized(vocabulary: Vocabulary, frame: Detokenize) -> Pieces | CallFailed:

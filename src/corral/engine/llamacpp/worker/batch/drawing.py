@@ -9,6 +9,9 @@ what it does not take are masked, and another one is drawn. Where p is the free 
 grammar takes, a token of it comes with p + (1 - A) * p / A = p / A: just what drawing under the mask would give, but that
 top_k, top_p and the like cut their share from the free distribution first. So a mask, which costs more than all the rest, is
 made for the few tokens where the model would leave the grammar. Mirostat learns from each draw, so it always draws once.
+
+A free answer that repeats one token without end is given up. What a grammar binds is made to go on otherwise first: a text that
+has begun to meet its grammar is to meet it.
 """
 
 from collections.abc import Callable, Sequence
@@ -116,12 +119,15 @@ class Drawing(Generic[C]):
     def _drawn(self, context: C, generation: Generation, guide: Guide, sampler: Draws[C], index: int) -> int:
         if not guide.is_binding:
             return sampler.draw(context, index)
-        if sampler.draws_twice:
+        loop = generation.loop
+        if loop >= 0:
+            generation.leave_loop()
+        elif sampler.draws_twice:
             token = sampler.draw(context, index)
             if guide.allows(token):
                 return token
             sampler.see_only(generation.tokens)
-        return sampler.draw_among(context, index, guide.allowed(), keeps=generation.job.logprobs >= 0)
+        return sampler.draw_among(context, index, guide.allowed(loop), keeps=generation.job.logprobs >= 0)
 
     def _take_dictated(self, generation: Generation, sampler: Draws[C], drawn: int) -> tuple[str, FinishReason | None]:
         """The answer goes on with what it is made to say, or ends with the token that was drawn."""

@@ -13,6 +13,7 @@ from corral.engine.llamacpp.worker.media.spans import NO_SPANS, Span, Spans
 
 STUCK: Final = "prediction aborted, token repeat limit reached"
 _REPEATS: Final = 100  # of one token in a row; a model that says more of them does not find out of it again
+_LOOPS: Final = 8  # in an answer that a grammar binds
 _ENDLESS: Final = 10  # "no limit" is this many contexts' worth of tokens. Source: ollama@v0.32 runner, num_predict
 
 
@@ -36,11 +37,13 @@ class Generation:
         self.tokens = tokens
         self.spans = spans  # of the prompt; the token behind the last of them is one of a text
         self.prompt_tokens = len(tokens)
+        self.scales: tuple[float, ...] = ()  # of the model's adapters, one each
         self.slot = -1
         self.computed = 0
         self.cached = 0
         self.drawn = 0
         self._repeats = 0
+        self._loops = 0  # that a grammar has led it out of
         self.guide: Guide | None = None  # of an answer that is not just free
         self.dictated: deque[Said] = deque()  # what it has to say next, whatever the model would say
         self.jumps = job.jump and job.logprobs < 0  # all of that goes into one step
@@ -105,6 +108,15 @@ class Generation:
         Source: ollama@v0.33 llm, Completion: an error from this many on, no answer cut short.
         """
         return self._repeats > _REPEATS
+
+    @property
+    def loop(self) -> int:
+        """The token that it has said too often to say it again, where a grammar can show it a way out; negative: none."""
+        return self.tokens[-1] if self._repeats == _REPEATS and self._loops < _LOOPS else -1
+
+    def leave_loop(self) -> None:
+        """It is shown the way out now."""
+        self._loops += 1
 
     @property
     def is_complete(self) -> bool:

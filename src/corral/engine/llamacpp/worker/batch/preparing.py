@@ -1,8 +1,7 @@
 """Jobs that wait for their guides: a grammar is compiled while the engine's steps go on."""
 
 import logging
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from typing import Final, Protocol
 
 from corral.core.errors import BadRequestError, CorralError
@@ -12,7 +11,6 @@ from corral.engine.llamacpp.worker.grammar.guide import Guide
 from corral.wire.link import JobFailed
 
 log: Final = logging.getLogger(__name__)
-_LOOK_EVERY_S: Final = 0.02  # a batcher with nothing else to do asks its socket so often
 
 
 class Guides(Protocol):
@@ -44,13 +42,15 @@ class Preparing:
         if found := self._futures.pop(job_id, None):
             found[1].cancel()
 
-    def take(self, *, waits: bool) -> tuple[list[Generation], list[JobFailed]]:
-        """Who may join, and who cannot; with `waits` after a moment in which somebody may become ready."""
-        futures: Mapping[int, tuple[Generation, Future[Guide]]] = self._futures
-        if waits:
-            wait([future for _, future in futures.values()], _LOOK_EVERY_S, FIRST_COMPLETED)
+    @property
+    def futures(self) -> list[Future[Guide]]:
+        """What is waited for."""
+        return [future for _, future in self._futures.values()]
+
+    def take(self) -> tuple[list[Generation], list[JobFailed]]:
+        """Who may join by now, and who cannot."""
         ready, failed = list[Generation](), list[JobFailed]()
-        for job_id in [job_id for job_id, (_, future) in futures.items() if future.done()]:
+        for job_id in [job_id for job_id, (_, future) in self._futures.items() if future.done()]:
             generation, future = self._futures.pop(job_id)
             error = future.exception() or _begun(generation, future.result())
             if error is None:

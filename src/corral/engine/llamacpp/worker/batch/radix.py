@@ -2,9 +2,11 @@
 
 An edge carries a run of tokens; a node knows the sequences whose tokens pass through it. So the longest prefix that a prompt
 shares with any sequence is found in one walk, however many sequences there are. Pure; the caller knows how much of a
-sequence is computed, the tree only what its tokens are.
+sequence is computed, the tree only what its tokens are. What is computed of the same tokens may differ for another reason, the
+model's adapters: keys of different kinds have nothing in common.
 """
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -38,17 +40,23 @@ class RadixTree(Generic[K]):
     """Keys (sequences) with their tokens. Each key is there once."""
 
     def __init__(self) -> None:
-        self._root: _Node[K] = _Node(())
+        self._roots: defaultdict[Hashable, _Node[K]] = defaultdict(lambda: _Node(()))  # by kind
         self._tokens: dict[K, tuple[int, ...]] = {}
+        self._kinds: dict[K, Hashable] = {}
 
     def __contains__(self, key: K) -> bool:
         return key in self._tokens
 
-    def put(self, key: K, tokens: Sequence[int]) -> None:
+    def kind(self, key: K) -> Hashable:
+        """Of a key that is there."""
+        return self._kinds[key]
+
+    def put(self, key: K, tokens: Sequence[int], kind: Hashable = ()) -> None:
         """Holds these tokens for the key, instead of those it had."""
         self.remove(key)
         rest = self._tokens[key] = tuple(tokens)
-        node = self._root
+        self._kinds[key] = kind
+        node = self._roots[kind]
         node.holders.add(key)
         while rest:
             child = node.children.get(rest[0])
@@ -66,8 +74,12 @@ class RadixTree(Generic[K]):
         rest = self._tokens.pop(key, None)
         if rest is None:
             return
-        node = self._root
+        kind = self._kinds.pop(key)
+        node = self._roots[kind]
         node.holders.discard(key)
+        if not node.holders:
+            del self._roots[kind]
+            return
         while rest:
             child = node.children[rest[0]]
             child.holders.discard(key)
@@ -78,16 +90,21 @@ class RadixTree(Generic[K]):
 
     def swap(self, a: K, b: K) -> None:
         """Each of the two keys holds what the other held, if anything."""
-        ours, theirs = self._tokens.get(a), self._tokens.get(b)
-        for key, tokens in ((a, theirs), (b, ours)):
+        ours, theirs = ((self._tokens.get(key), self._kinds.get(key)) for key in (a, b))
+        for key, (tokens, kind) in ((a, theirs), (b, ours)):
             self.remove(key)
             if tokens is not None:
-                self.put(key, tokens)
+                self.put(key, tokens, kind)
 
-    def longest(self, tokens: Sequence[int]) -> tuple[int, frozenset[K]]:
-        """The length of the longest prefix of `tokens` that any key has, and the keys that have it (none for length 0)."""
+    def longest(self, tokens: Sequence[int], kind: Hashable = ()) -> tuple[int, frozenset[K]]:
+        """The length of the longest prefix of `tokens` that a key of that kind has, and the keys that have it.
+
+        There are none for length 0.
+        """
         rest, length = tuple(tokens), 0
-        node = self._root
+        node = self._roots.get(kind)
+        if node is None:
+            return 0, frozenset()
         while rest and (child := node.children.get(rest[0])):
             shared = common_length(child.run, rest)
             length += shared

@@ -10,7 +10,7 @@ logits whether its beginning was cached or just computed. Nor is a part of a spa
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -63,19 +63,20 @@ class SlotTable(Generic[C]):
     def context(self) -> C:
         return self._memory.context
 
-    def place(self, tokens: Sequence[int], *, room: int, spans: Spans = NO_SPANS) -> Place | None:
+    def place(self, tokens: Sequence[int], *, room: int, spans: Spans = NO_SPANS, kind: Hashable = ()) -> Place | None:
         """A slot for this prompt, whose spans are these, with cells for `room` tokens, running from now on.
 
+        What was computed of another kind, which is with other scales of the model's adapters, is of no use to it.
         None when it should wait: for a beginning that is being computed, or for a slot. Raises EngineError when there is no
         memory for so many tokens.
         """
         self.reserve(room)
-        donor, is_wait_worth = self._donor(tokens, spans)
+        donor, is_wait_worth = self._donor(tokens, spans, kind)
         if is_wait_worth:
             return None
         if donor and self._is_continued(donor):
             slot, reused = donor.slot, self._kept(donor.slot, donor.shared, spans)
-        elif place := self._new_slot(donor, tokens, spans):
+        elif place := self._new_slot(donor, tokens, spans, kind):
             slot, reused = place
         else:
             return None
@@ -83,7 +84,7 @@ class SlotTable(Generic[C]):
         self._parked.pop(slot, None)
         self._held[slot] = reused
         self._have_spans(slot, spans)
-        self._tree.put(slot, tokens)
+        self._tree.put(slot, tokens, kind)
         return Place(slot, reused)
 
     def expect(self, jobs: int) -> None:
@@ -111,7 +112,7 @@ class SlotTable(Generic[C]):
     def park(self, slot: int, tokens: Sequence[int], *, prompt_tokens: int) -> None:
         """The slot's job is over; these tokens are in KV memory."""
         if slot in self._tree and tokens:
-            self._tree.put(slot, tokens)
+            self._tree.put(slot, tokens, self._tree.kind(slot))
             self._held[slot] = len(tokens)
             self._parked[slot] = min(prompt_tokens, len(tokens))
         else:
@@ -127,9 +128,9 @@ class SlotTable(Generic[C]):
 
     # Finding a slot
 
-    def _donor(self, tokens: Sequence[int], spans: Spans) -> tuple[_Donor | None, bool]:
+    def _donor(self, tokens: Sequence[int], spans: Spans, kind: Hashable) -> tuple[_Donor | None, bool]:
         """Who holds most of the prompt, and whether somebody is about to hold so much more that it is worth waiting for."""
-        length, holders = self._tree.longest(tokens[:-1])
+        length, holders = self._tree.longest(tokens[:-1], kind)
         length = spans.border(length)
         shared = {slot: spans.border(min(length, self._held[slot])) for slot in holders}
         if not self._can_drop:
@@ -147,10 +148,10 @@ class SlotTable(Generic[C]):
             return False
         return donor.shared >= prompt_tokens - _TAIL_MAX or self._held[donor.slot] - donor.shared <= _TAIL_MAX
 
-    def _new_slot(self, donor: _Donor | None, tokens: Sequence[int], spans: Spans) -> tuple[int, int] | None:
+    def _new_slot(self, donor: _Donor | None, tokens: Sequence[int], spans: Spans, kind: Hashable) -> tuple[int, int] | None:
         """A slot of its own, with a copy of what the donor shares if that is worth it; None where all slots run."""
         if self._make_free(spare=donor.slot if donor else None):
-            donor, _ = self._donor(tokens, spans)  # memory has grown, and may have lost what there was
+            donor, _ = self._donor(tokens, spans, kind)  # memory has grown, and may have lost what there was
         free = self._free_slots()
         if not free:
             is_parked = donor is not None and donor.slot in self._parked

@@ -9,6 +9,7 @@ import heapq
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -16,11 +17,15 @@ from corral.core.errors import BadRequestError, ContextOverflowError, EngineErro
 from corral.core.types import Vectors
 from corral.engine.llamacpp.worker.embed.ranking import Ranking
 from corral.engine.llamacpp.worker.embed.reading import Words, suffix
+from corral.engine.llamacpp.worker.texts import Reads, Texts
 from corral.wire.link import Embed, Embedded, Frame, JobFailed, Overflow
 
 _GAP_S: Final = 0.05  # running generations may wait about this long per step
 _LEAST_CHUNK: Final = 32  # tokens in a step, at least
 _LEARN: Final = 0.3  # weight of the newest measurement of speed
+_LOOK_EVERY_S: Final = 0.02  # an embedder with nothing else to do asks its socket so often
+_PLENTY_CHARS: Final = 32  # to a token; where a text is to be cut, no more is tokenized unless that was not enough
+_EDGE: Final = 64  # tokens at the end of a beginning, which may be others in the whole text
 _FRAME_BYTES: Final = 1 << 20  # of vectors in one frame
 _NO_QUERY: Final = "the model ranks texts by a query and makes no embeddings"
 _NO_RANKING: Final = "the model makes embeddings and does not rank texts by a query"
@@ -66,12 +71,13 @@ class _Job:
     truncate: bool
     query: str | None
     texts: deque[str] = field(default_factory=deque)
+    reading: Future[list[int]] | None = None  # the tokens of a long text
     next: "_Text | None" = None  # tokenized, and waiting for room
     partial: "_Text | None" = None  # read up to some token
 
     @property
     def is_done(self) -> bool:
-        return not self.texts and self.next is None and self.partial is None
+        return not self.texts and self.reading is None and self.next is None and self.partial is None
 
 
 @dataclass(slots=True, eq=False)
@@ -101,11 +107,13 @@ class Embedder(Generic[C]):
         *,
         most: int,
         ranking: Ranking | None = None,
+        texts: Reads | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.context: C | None = None
         self._words = words
         self._ranking = ranking
+        self._texts: Reads = texts or Texts()
         self._make = make
         self._most = most
         self._now_s = now_s
@@ -132,6 +140,8 @@ class Embedder(Generic[C]):
     def cancel(self, job_id: int) -> None:
         """The job leaves before the next step."""
         job = self._jobs.pop(job_id, None)
+        if job and job.reading:
+            job.reading.cancel()
         if job and job.partial and self.context:
             self.context.forget([job.partial.sequence])
             self._release(job.partial)
@@ -143,6 +153,8 @@ class Embedder(Generic[C]):
             self._try_grow(frames)
         if chosen := self._choose(frames, is_shared=is_shared):
             frames += self._compute(chosen)
+        elif not is_shared and (reading := [job.reading for job in self._jobs.values() if job.reading]):
+            wait(reading, _LOOK_EVERY_S, FIRST_COMPLETED)
         for job in [job for job in self._jobs.values() if job.is_done]:
             del self._jobs[job.job_id]
         if not self._jobs:
@@ -209,16 +221,21 @@ class Embedder(Generic[C]):
     def _next_text(self, frames: list[Frame]) -> "_Text | None":
         """The text whose turn it is. A job with a text that cannot be read ends here."""
         for job in list(self._jobs.values()):
-            if job.next is None and job.partial is None and job.texts:
-                job.next = self._read(job, job.texts.popleft(), frames)
+            if job.next is None and job.partial is None and (job.texts or job.reading):
+                job.next = self._read(job, frames)
             if job.next:
                 return job.next
         return None
 
-    def _read(self, job: _Job, text: str, frames: list[Frame]) -> "_Text | None":
+    def _read(self, job: _Job, frames: list[Frame]) -> "_Text | None":
+        """The job's next text; None where that takes time, or cannot be read."""
         refusal: Frame
+        reading = job.reading or self._reading(job, job.texts.popleft())
+        job.reading = None if reading.done() else reading
+        if job.reading:
+            return None
         try:
-            return _Text(job, self._tokens(job, text))
+            return _Text(job, reading.result())
         except ContextOverflowError as error:
             refusal = Overflow(job.job_id, error.prompt_tokens, error.num_ctx)
         except (BadRequestError, EngineError) as error:
@@ -226,12 +243,15 @@ class Embedder(Generic[C]):
         self._refuse(job, refusal, frames)
         return None
 
+    def _reading(self, job: _Job, text: str) -> Future[list[int]]:
+        return self._texts.read(len(text) + len(job.query or ""), lambda: self._tokens(job, text))
+
     def _tokens(self, job: _Job, text: str) -> list[int]:
         """Of the text, cut where it is too long and may be. Raises BadRequestError, ContextOverflowError, EngineError."""
         if job.query is not None and self._ranking:
             tokens = self._ranking.prompt(job.query, text, limit=job.limit if job.truncate else None)
         elif job.query is None and not self._ranking:
-            tokens = self._words.tokenize(text, add_special=True)
+            tokens = self._tokenized(job, text)
             tokens = self._cut(tokens, job.limit) if job.truncate and len(tokens) > job.limit else tokens
         else:
             raise BadRequestError(_NO_QUERY if self._ranking else _NO_RANKING)
@@ -240,6 +260,15 @@ class Embedder(Generic[C]):
         if len(tokens) > job.limit:
             raise ContextOverflowError(len(tokens), job.limit)
         return tokens
+
+    def _tokenized(self, job: _Job, text: str) -> list[int]:
+        """All tokens of the text, or more than are wanted of it."""
+        plenty = job.limit * _PLENTY_CHARS
+        if job.truncate and len(text) > plenty:
+            tokens = self._words.tokenize(text[:plenty], add_special=True)
+            if len(tokens) >= job.limit + _EDGE:
+                return tokens
+        return self._words.tokenize(text, add_special=True)
 
     def _refuse(self, job: _Job, frame: Frame, frames: list[Frame]) -> None:
         self.cancel(job.job_id)

@@ -26,6 +26,7 @@ from corral.core.types import Grammar, Job
 from corral.engine.llamacpp.worker.grammar.gbnf import lark_of
 from corral.engine.llamacpp.worker.grammar.guide import Guide
 from corral.engine.llamacpp.worker.grammar.matching import Allowed, Part
+from corral.engine.llamacpp.worker.grammar.numbers import MOST, Numbers, leading
 from corral.engine.llamacpp.worker.grammar.spelling import Spelling
 
 log: Final = logging.getLogger(__name__)
@@ -69,6 +70,9 @@ class Vocabulary:
         self.tokenizer = LLTokenizer(tokens, eos_token=self.ends or None, slices=[_SLICE])
         self.limits = LLParserLimits(verbose_errors=False, max_lexer_states=_STATES, max_items_in_row=_ROW)
         self.size = len(texts)
+        self.texts = texts
+        self.quotes = np.fromiter((text.startswith(b'"') for text in texts), np.bool_, len(texts))
+        self.leading_digits = np.fromiter((min(leading(text), MOST + 1) for text in texts), np.int8, len(texts))
         self.words = np.zeros((self.tokenizer.vocab_size + 31) // 32, np.int32)  # room for one mask: they are made one by one
 
 
@@ -80,13 +84,24 @@ class _Compiled:
 
 
 class LlgMatcher:
-    """A text in a grammar, as guide.Matcher wants it. `hidden` are control tokens that are not to be drawn."""
+    """A text in a grammar, as guide.Matcher wants it. `hidden` are control tokens that are not to be drawn.
 
-    def __init__(self, compiled: _Compiled, native: LLMatcher, vocabulary: Vocabulary, hidden: frozenset[int]) -> None:
+    Of JSON it knows the `numbers`, too: where one has had its digits, it takes what ends it, if there is anything.
+    """
+
+    def __init__(
+        self,
+        compiled: _Compiled,
+        native: LLMatcher,
+        vocabulary: Vocabulary,
+        hidden: frozenset[int],
+        numbers: Numbers | None = None,
+    ) -> None:
         self._compiled = compiled
         self._native = native
         self._vocabulary = vocabulary
         self._hidden = hidden
+        self._numbers = numbers
         self._hidden_list: npt.NDArray[np.int64] = np.fromiter(hidden, np.int64, len(hidden))
 
     @property
@@ -103,12 +118,16 @@ class LlgMatcher:
     def allows(self, tokens: Sequence[int]) -> bool:
         if not self._hidden.isdisjoint(tokens):
             return False
+        if self._numbers and not self._numbers.takes(self._vocabulary.texts[token] for token in tokens):
+            return False
         return self._native.validate_tokens(list(tokens)) == len(tokens) and not self._native.is_stopped()
 
     def consume(self, tokens: Sequence[int]) -> None:
         if not self._native.consume_tokens(list(tokens)):
             self._check()
             raise BadRequestError("the answer does not meet its grammar")
+        if self._numbers:
+            self._numbers.take(b"".join(self._vocabulary.texts[token] for token in tokens))
 
     def forced(self) -> list[int]:
         return self._native.compute_ff_tokens()
@@ -120,10 +139,24 @@ class LlgMatcher:
         allowed = np.unpackbits(words.view(np.uint8), count=self._vocabulary.size, bitorder="little").view(np.bool_)
         allowed[self._hidden_list] = False
         allowed[self._vocabulary.ends] = self.accepts
-        return allowed
+        return allowed if self._numbers is None else self._ending(allowed, self._numbers)
+
+    def closing(self, allowed: Allowed) -> Allowed:
+        if self._numbers is None or not self._numbers.is_quoted:
+            return allowed
+        fitting: Allowed = allowed & self._vocabulary.quotes
+        return fitting if fitting.any() else allowed
 
     def copy(self) -> "LlgMatcher":
-        return LlgMatcher(self._compiled, self._native.deep_copy(), self._vocabulary, self._hidden)
+        numbers = self._numbers and self._numbers.copy()
+        return LlgMatcher(self._compiled, self._native.deep_copy(), self._vocabulary, self._hidden, numbers)
+
+    def _ending(self, allowed: Allowed, numbers: Numbers) -> Allowed:
+        """Of the allowed tokens those that give no number too many digits; all of them where there are no others."""
+        if numbers.is_quoted:
+            return allowed
+        fitting: Allowed = allowed & (self._vocabulary.leading_digits <= numbers.left)
+        return fitting if fitting.any() else allowed
 
     def _check(self) -> None:
         """llguidance says nothing of what went wrong, and remembers it."""
@@ -169,6 +202,7 @@ class Grammars:
                 after=grammar.after.encode(),
                 matcher=self._matcher(grammar, job, self._vocabulary),
                 at_start=grammar.at_start,
+                ends=grammar.ends,
                 dictates=grammar.dictates,
             )
             for grammar in job.grammars
@@ -181,7 +215,8 @@ class Grammars:
         named = self._spelling.named(job.spelled)
         hidden = frozenset(at for at, name in vocabulary.controls.items() if at not in named and name not in text)
         compiled = self._newest(grammar, vocabulary)
-        return LlgMatcher(compiled, compiled.matcher.deep_copy(), vocabulary, hidden)
+        numbers = Numbers(grammar.after) if grammar.is_json else None
+        return LlgMatcher(compiled, compiled.matcher.deep_copy(), vocabulary, hidden, numbers)
 
     def _newest(self, grammar: Grammar, vocabulary: Vocabulary) -> _Compiled:
         key = grammar.kind, grammar.text

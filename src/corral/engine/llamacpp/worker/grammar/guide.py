@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
+import numpy as np
+
 from corral.core.errors import BadRequestError, EngineError
 from corral.core.types import Thought
 from corral.engine.llamacpp.worker.grammar.matching import Allowed, Matcher, Part, Said, Spells
@@ -39,8 +41,10 @@ class Guide:
         self._spelling = spelling
         self._whole = whole
         self._parts = tuple(sorted(parts, key=lambda part: -len(part.after)))
-        self._open = thought.open.encode() if thought else b""
-        self._close = thought.close.encode() if thought else b""
+        # Templates have white space around the tags, and models are free with it: it counts only where the engine writes them.
+        self._open = thought.open.strip().encode() if thought else b""
+        self._close = thought.close.strip().encode() if thought else b""
+        self._closing = thought.close.encode() if thought else b""
         self._budget = thought.budget if thought else -1
         self._spent = 0  # tokens of the thought
         self._gap = _GAP_TOKENS
@@ -50,6 +54,7 @@ class Guide:
         self._opening_tokens = 0
         self._live = whole  # what binds now, or would if the thought did not open
         self._dictates = True
+        self._ends = whole is not None  # the answer ends where `_live` does
         self._stage = _Stage.DONE
         self.thought_tokens = 0
         self.is_over = False  # the answer ends behind the tokens that were given last
@@ -91,8 +96,11 @@ class Guide:
             return self._opens_with(self._spelling.of(token))
         return self._stage is _Stage.GAP and self._fits_gap(token)
 
-    def allowed(self) -> Allowed:
-        """All tokens that may come next, where the answer is bound. Raises BadRequestError where there are none."""
+    def allowed(self, loop: int = -1) -> Allowed:
+        """All tokens that may come next, where the answer is bound. Raises BadRequestError where there are none.
+
+        With a token that the answer does not get away from, those that lead it away, if there are any.
+        """
         assert self._live is not None
         allowed = self._live.allowed()
         if self._stage is _Stage.OPENING:
@@ -102,12 +110,15 @@ class Guide:
             allowed[self._spelling.blanks()] = True
         if not allowed.any():
             raise BadRequestError("the answer can neither go on nor end by its grammar; nothing meets it")
+        if loop >= 0:
+            allowed = self._live.closing(allowed)
+            allowed[loop] &= np.count_nonzero(allowed) == 1
         return allowed
 
     @property
     def _may_leave(self) -> bool:
         """A part's grammar has all it needs: what does not go on with it is the free answer's again."""
-        return self._stage is _Stage.BOUND and self._whole is None and self._live is not None and self._live.accepts
+        return self._stage is _Stage.BOUND and not self._ends and self._live is not None and self._live.accepts
 
     # What becomes of the answer
 
@@ -159,7 +170,7 @@ class Guide:
 
     def _leave(self) -> None:
         """The grammar is met and can only end."""
-        if self._whole:
+        if self._ends:
             self.is_over = True
         else:
             self._be_free(is_start=False)
@@ -235,7 +246,7 @@ class Guide:
 
     def _end_thought(self) -> list[Said]:
         """The engine ends it."""
-        closing = self._spelling.exact(self._close)
+        closing = self._spelling.exact(self._closing)
         self.thought_tokens += len(closing)
         said = [Said(token) for token in closing]
         if self._whole:
@@ -302,7 +313,8 @@ class Guide:
                 self._stage = _Stage.DONE
             return [Said(token)]
         part, rest = found
-        self._live, self._dictates, self._stage = part.matcher.copy(), part.dictates, _Stage.BOUND
+        self._live, self._stage = part.matcher.copy(), _Stage.BOUND
+        self._dictates, self._ends = part.dictates, part.ends
         if not rest:
             return [Said(token), *self.more()]
         if tokens := self._fitting(self._live, rest):

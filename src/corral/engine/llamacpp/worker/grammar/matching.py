@@ -37,6 +37,10 @@ class Matcher(Protocol):
         """All tokens that go on with the text, and where it may end those that end an answer. For the caller to change."""
         ...
 
+    def closing(self, allowed: Allowed) -> Allowed:
+        """Of these tokens those that end a string of JSON, where the text is in one and may end it; else all of them."""
+        ...
+
     def copy(self) -> "Matcher":
         """Another one that has come as far."""
         ...
@@ -58,6 +62,7 @@ class Part:
     after: bytes
     matcher: Matcher  # at its beginning; only copies of it come any further
     at_start: bool = False
+    ends: bool = False
     dictates: bool = True
 
 

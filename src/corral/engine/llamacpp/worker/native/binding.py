@@ -7,13 +7,15 @@ else. What holds native memory frees it in `close`; a model has none, for its pr
 import ctypes
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import llama_cpp.llama_cpp as api
+import numpy as np
 
 from corral.core.errors import EngineError, ModelLoadError
 from corral.engine.footprint import KV_BYTES_PER_VALUE
+from corral.engine.llamacpp.worker.texts import MOST_BYTES, TextTooLargeError
 
 log: Final = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 256
@@ -21,6 +23,9 @@ KV_TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 
 _WARN, _ERROR = 3, 4  # GGML_LOG_LEVEL_*
 _CONTINUED: Final = 5  # GGML_LOG_LEVEL_CONT
 _MMAP, _NO_MMAP, _AUTO = 1, 0, -1  # llama_load_mode
+_WHOLE_KINDS: Final = (api.LLAMA_VOCAB_TYPE_SPM, api.LLAMA_VOCAB_TYPE_BPE)  # all of a text, white space aside, is in its tokens
+_SPACE: Final = b" \t\n\v\f\r"
+_SLICE_CHARS: Final = 1 << 20  # of a long text that is looked at in one go: other threads have their turn between them
 _NO_TEXT: Final = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
 _BUFFER: Final = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size += +([\d.]+) MiB")
 
@@ -81,9 +86,13 @@ class Vocabulary:
         self._buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._spelled: list[bytes | None] = [None] * self.size
         self._ends: dict[int, bool] = {}
+        self._longest = 0  # bytes of the longest token, once somebody has asked
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """Token ids, names of special tokens read as these. A BOS that is wanted is not added to a text that begins with it."""
+        """Token ids, names of special tokens read as these. A BOS that is wanted is not added to a text that begins with it.
+
+        Any thread may ask. Raises TextTooLargeError, EngineError.
+        """
         ids = self._ids(text, add_special=add_special, parse_special=parse_special)
         if add_special and self.adds_bos and ids[:2] == [self.bos, self.bos]:
             del ids[0]
@@ -102,13 +111,30 @@ class Vocabulary:
         return [*bos, prefix, *texts[0], suffix, *texts[1], middle]
 
     def _ids(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        data = text.encode("utf-8", "replace")
+        data = text.encode("utf-8", "replace") if len(text) <= MOST_BYTES else b""
+        if (size := len(data or text)) > MOST_BYTES:
+            raise TextTooLargeError(size)
         room = len(data) + 8
-        tokens = (api.llama_token * room)()
-        count = api.llama_tokenize(self.pointer, data, len(data), tokens, room, add_special, parse_special)
+        tokens = np.empty(room, np.int32)
+        pointer = ctypes.cast(tokens.ctypes.data, ctypes.POINTER(api.llama_token))
+        count = api.llama_tokenize(self.pointer, data, len(data), pointer, room, add_special, parse_special)
         if count < 0:
             raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
-        return list(tokens[:count])
+        return list[int](tokens[:count].tolist())
+
+    def least_tokens(self, text: str) -> int:
+        """No fewer tokens than this stand for the text, as none stands for more of it than the longest; 0 where nobody knows.
+
+        A token may take the white space beside it along, and some vocabularies leave out a part of a text, or have one token
+        for all that they do not know.
+        """
+        if api.llama_vocab_type(self.pointer) not in _WHOLE_KINDS:
+            return 0
+        if not self._longest:
+            self._longest = max(len(self.spelled(token)) for token in range(self.size))
+        slices = (text[begin : begin + _SLICE_CHARS] for begin in range(0, len(text), _SLICE_CHARS))
+        size = sum(len(part.encode("utf-8", "replace").translate(None, _SPACE)) for part in slices)
+        return -(-size // self._longest)
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token's text; nothing for control tokens."""
@@ -225,7 +251,13 @@ class Model:
             raise ModelLoadError(f"llama.cpp cannot load the adapter {path}")
         self._adapters.append(adapter)
 
-    def apply_adapters(self, context: Any) -> None:
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Of the adapters, where nobody asks for others."""
+        return (1.0,) * len(self._adapters)
+
+    def apply_adapters(self, context: Any, scales: Sequence[float]) -> None:
+        """Has the context compute with the adapters, each with its scale; 0 leaves one out."""
         if count := len(self._adapters):
             pointers = (api.llama_adapter_lora_p_ctypes * count)(*self._adapters)
-            api.llama_set_adapters_lora(context, pointers, count, (ctypes.c_float * count)(*[1.0] * count))
+            api.llama_set_adapters_lora(context, pointers, count, (ctypes.c_float * count)(*scales))

@@ -77,7 +77,9 @@ class Context:
         self.pointer = api.llama_init_from_model(model.pointer, params)
         if not self.pointer:
             raise ModelLoadError(f"llama.cpp cannot make a context of {sequences} sequences of {cells} tokens")
-        model.apply_adapters(self.pointer)
+        self._model = model
+        self._scales = model.scales
+        model.apply_adapters(self.pointer, self._scales)
         self.sequences = sequences
         self.cells: int = api.llama_n_ctx_seq(self.pointer)
         self._memory = api.llama_get_memory(self.pointer)
@@ -95,6 +97,12 @@ class Context:
         self._threads_set = settings.threads.now
 
     # One step
+
+    def adapt(self, scales: tuple[float, ...]) -> None:
+        """From now on computes with these scales of the model's adapters, one each. That takes time where they are others."""
+        if scales != self._scales:
+            self._scales = scales
+            self._model.apply_adapters(self.pointer, scales)
 
     def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
         """Puts tokens of one sequence into the batch; with `wants_logits`, gives the index of the last one's logits."""

@@ -93,7 +93,7 @@ class NativeEmbedContext:
         params.pooling_type = _NATIVE[how.pooling] if self._is_pooled_natively else api.LLAMA_POOLING_TYPE_NONE
         self._pointer = _made(model, params, log)
         log.note(_TOPIC, "output", self._output_bytes)
-        model.apply_adapters(self._pointer)
+        model.apply_adapters(self._pointer, model.scales)
         self._memory = api.llama_get_memory(self._pointer)
         self._row_size = api.llama_model_n_cls_out(model.pointer) if how.pooling == "rank" else model.embedding_size
         self._row = ctypes.c_float * self._row_size
