@@ -12,6 +12,7 @@ from corral.service.requests import ChatRequest, GenerateRequest, InferenceReque
 from corral.store import Model
 
 MAX_TOP_LOGPROBS: Final = 20
+MAX_TOOLS: Final = 1_000  # each is in the prompt, and a part of the grammar
 
 
 def check_logprobs(request: InferenceRequest) -> None:
@@ -79,6 +80,8 @@ def _check_kind(request: InferenceRequest, can: Collection[str], use: str) -> No
 
 
 def _check_tools(request: ChatRequest) -> None:
+    if len(request.tools) > MAX_TOOLS:
+        raise BadRequestError(f"tools: {len(request.tools)} tools are too many; {MAX_TOOLS} are taken")
     names = [_name_of(tool) for tool in request.tools]
     for number, name in enumerate(names):
         if not name:

@@ -71,6 +71,7 @@ class ToolDefinition(Request, frozen=True):
     name: str | None = None
     description: str | None = None
     input_schema: Json | None = None
+    strict: Annotated[bool | None, Meta(description="a schema that cannot be enforced is refused")] = None
     cache_control: Json | None = None
 
 

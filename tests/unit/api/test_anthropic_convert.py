@@ -218,7 +218,7 @@ def test_tools_are_what_templates_know() -> None:
     request = chat(tools=[TOOL, {"type": "custom", "name": "g", "input_schema": {}, "strict": True, **CACHED}])
     assert request.tools == (
         {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA}},
-        {"type": "function", "function": {"name": "g", "parameters": {}}},
+        {"type": "function", "function": {"name": "g", "parameters": {}, "strict": True}},
     )
     assert request.tool_choice == ToolChoice()
     assert request.parallel_tool_calls

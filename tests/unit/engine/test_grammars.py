@@ -259,6 +259,15 @@ def test_model_that_finds_no_end_of_a_number_is_shown_one(grammars: Grammars, va
     assert max(map(len, re.findall("3+", re.sub('"[^"]*"', "", text)))) <= 20
 
 
+def test_number_that_cannot_end_yet_ends_as_soon_as_it_can(grammars: Grammars) -> None:
+    """Above 0 it cannot end with a 0."""
+    value = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    for digits in ("30", "03", "0"):
+        text = written(guide(grammars, schema(value), is_json=True), digits)
+        assert 0 < float(text) < 1
+        assert len(text) <= len("0.") + 20 + 1
+
+
 def test_only_json_has_such_numbers(grammars: Grammars) -> None:
     assert written(guide(grammars, "start: /[0-9]+/"), "3", 50) == "3" * 50
     assert written(guide(grammars, schema({"type": "string"}), is_json=True), "3", 50) == '"' + "3" * 50

@@ -32,6 +32,7 @@ def behind(text: str) -> Numbers:
         (r'{"a": "\"123", "b": 9', MOST - 1),
         (r'{"a": "\\", "b": 9', MOST - 1),
         ("1" * MOST, 0),
+        ("1" * (MOST + 5), 0),
     ],
 )
 def test_digits_that_are_left(text: str, left: int) -> None:

@@ -86,7 +86,7 @@ def test_many_variables_are_known_at_once() -> None:
     source = "".join(f"{{{{$a{n}:=1}}}}" for n in range(2500)) + "{{$a0}}" * 3000
     began = time.process_time()
     compile_go(source)
-    assert time.process_time() - began < 2.0
+    assert time.process_time() - began < 5.0
 
 
 def test_a_variable_is_forgotten_with_its_block_and_not_before() -> None:

@@ -124,8 +124,9 @@ def _tool(given: wire.ToolDefinition, at: str) -> dict[str, Any]:
         raise FieldError(f"{at}.name", f"{at}.name is missing; every tool needs a name")
     if given.input_schema is None:
         raise FieldError(f"{at}.input_schema", f"{at}.input_schema is missing; it must be a JSON Schema object")
-    described = {"description": given.description} if given.description else {}
-    return {"type": "function", "function": {"name": given.name, **described, "parameters": given.input_schema}}
+    described: dict[str, Any] = {"description": given.description} if given.description else {}
+    strict = {"strict": True} if given.strict else {}
+    return {"type": "function", "function": {"name": given.name, **described, "parameters": given.input_schema, **strict}}
 
 
 def _tool_choice(given: wire.ToolChoiceConfig) -> ToolChoice:

@@ -39,6 +39,8 @@ def tools_of(given: ResponsesRequest) -> Tools:
     parts: dict[str, tuple[str, str]] = {}
     for namespace, function in _functions(given.tools or (), "tools", ""):
         name = whole_name(namespace, function["name"])
+        if name in shown:
+            raise FieldError("tools", f'tools: there is another tool named "{name}"; every tool needs a name of its own')
         shown[name] = {"type": "function", "function": _shown(function, name)}
         if namespace:
             parts[name] = (namespace, function["name"])

@@ -72,6 +72,7 @@ class Vocabulary:
         self.size = len(texts)
         self.texts = texts
         self.quotes = np.fromiter((text.startswith(b'"') for text in texts), np.bool_, len(texts))
+        self.zeros = np.fromiter((text.isdigit() and text.endswith(b"0") for text in texts), np.bool_, len(texts))
         self.leading_digits = np.fromiter((min(leading(text), MOST + 1) for text in texts), np.int8, len(texts))
         self.words = np.zeros((self.tokenizer.vocab_size + 31) // 32, np.int32)  # room for one mask: they are made one by one
 
@@ -156,6 +157,8 @@ class LlgMatcher:
         if numbers.is_quoted:
             return allowed
         fitting: Allowed = allowed & (self._vocabulary.leading_digits <= numbers.left)
+        if not fitting.any():  # one that is to be above a bound cannot end with a 0
+            fitting = allowed & ~self._vocabulary.zeros
         return fitting if fitting.any() else allowed
 
     def _check(self) -> None:

@@ -29,7 +29,7 @@ class Numbers:
     @property
     def left(self) -> int:
         """Digits that may come next, one after the other."""
-        return MOST if self._is_quoted else self._most - self._run
+        return MOST if self._is_quoted else max(0, self._most - self._run)
 
     @property
     def is_quoted(self) -> bool:
