@@ -8,6 +8,7 @@ from typing import Final
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from corral.core.types import Grammar
+from corral.engine.llamacpp.worker.grammar.compiler import limits
 from corral.engine.llamacpp.worker.grammar.gbnf import lark_of
 
 _END: Final = 256
@@ -34,7 +35,9 @@ def _tokenizer() -> LLTokenizer:
 
 def matcher(grammar: Grammar) -> LLMatcher:
     """At the grammar's beginning. Fails where it does not compile."""
-    made = LLMatcher(_tokenizer(), lark_of(grammar.text) if grammar.kind == "gbnf" else grammar.text, log_level=0)
+    made = LLMatcher(
+        _tokenizer(), lark_of(grammar.text) if grammar.kind == "gbnf" else grammar.text, limits=limits(), log_level=0
+    )
     assert not made.is_error(), made.get_error()
     return made
 
@@ -73,16 +76,22 @@ class Walker:
         for step in range(_MOST_STEPS):
             if made.is_stopped() or (made.is_accepting() and draw.random() < 0.3):
                 return out.decode()
-            out += self._next(made, draw, step)
+            piece = self._next(made, draw, step)
+            if not piece:
+                return out.decode()
+            out += piece
         raise AssertionError(f"no end in {_MOST_STEPS} steps: {out.decode(errors='replace')!r}")
 
     def _next(self, made: LLMatcher, draw: random.Random, step: int) -> bytes:
+        """What comes next; nothing where the text can only end."""
         if draw.random() < min(0.7, 0.3 + step / 300):
             for hint in draw.sample(self._hints, len(self._hints)):
                 if made.validate_tokens(hint) == len(hint):
                     made.consume_tokens(hint)
                     return bytes(hint)
         allowed = [byte for byte, is_allowed in enumerate(made.compute_logit_bias()[:_END]) if is_allowed]
+        if not allowed and made.is_accepting():
+            return b""
         assert allowed, made.get_error()
         byte = (
             draw.choice([one for one in allowed if 32 <= one < 127] or allowed) if draw.random() < 0.8 else draw.choice(allowed)

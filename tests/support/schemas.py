@@ -218,17 +218,20 @@ SCHEMAS: Final = (
         "events": [{"title": "x", "starts_at": "2025-01-01T10:00:00Z", "place": {"x": 1, "y": 2}, "guests": ["a@b.de"]}]}),
 )  # fmt: skip
 
-# Their values can be of any depth or number: a model that finds no end of them writes on.
+# Their values can be of any depth or number, or their names of any length: a model that finds no end of them writes on.
 ENDLESS: Final = frozenset(
     {
         "any JSON",
         "any object",
+        "counted map",
         "folders",
         "formula",
         "linked list",
         "map by pattern",
+        "map of numbers",
         "named and others",
         "page",
+        "together",
         "tree",
     }
 )
@@ -245,11 +248,20 @@ def faults(schema: Any, text: str) -> list[str]:
         value = json.loads(text, parse_float=Decimal)
     except ValueError as error:
         return [f"no JSON: {error}"]
-    is_old = isinstance(schema.get("items"), list) or isinstance(schema.get("exclusiveMinimum"), bool)
-    validator = Draft4Validator if is_old else Draft202012Validator
+    validator = Draft4Validator if _is_old(schema) else Draft202012Validator
     exact = json.loads(json.dumps(_as_union(schema)), parse_float=Decimal)
     with localcontext(prec=100):
         return [error.message for error in validator(exact, format_checker=FormatChecker()).iter_errors(value)]
+
+
+def _is_old(schema: Any) -> bool:
+    """Whether anything in it is said as draft 4 has it."""
+    if isinstance(schema, list):
+        return any(map(_is_old, schema))
+    if not isinstance(schema, Mapping):
+        return False
+    is_here = isinstance(schema.get("items"), list) or isinstance(schema.get("exclusiveMinimum"), bool)
+    return is_here or any(map(_is_old, schema.values()))
 
 
 def _as_union(schema: Any) -> Any:

@@ -16,12 +16,14 @@ import numpy.typing as npt
 from corral.core.errors import EngineError, ModelLoadError
 from corral.core.types import Finish, Job
 from corral.engine.llamacpp.worker.batch.batcher import Batcher
+from corral.engine.llamacpp.worker.batch.below import Below
 from corral.engine.llamacpp.worker.batch.memory import KvMemory
 from corral.engine.llamacpp.worker.batch.showing import Media, Showing
 from corral.engine.llamacpp.worker.batch.slots import SlotTable
-from corral.engine.llamacpp.worker.batch.stepping import Fills
+from corral.engine.llamacpp.worker.batch.stepping import Fills, Plans
 from corral.engine.llamacpp.worker.grammar.grammars import Grammars
 from corral.engine.llamacpp.worker.grammar.spelling import Spelling
+from corral.engine.llamacpp.worker.speculation.speculation import Speculation
 from corral.engine.llamacpp.worker.texts import Reads, TextTooLargeError
 from corral.wire.link import Frame, JobFailed, Overflow, StepFrame
 
@@ -93,6 +95,7 @@ class ToyContext:
     cuts: bool = True  # False: it lacks what comes before a cut, and what it keeps is of no use
     can_shift: bool = True
     restores: bool = True
+    forks: bool = False
     saves: bool = True
     failures: int = 0  # so many next batches cannot be computed
     on_decode: Callable[[], None] = lambda: None
@@ -103,7 +106,13 @@ class ToyContext:
     log: list[tuple[Any, ...]] = field(default_factory=list)
     is_closed: bool = False
     scales: tuple[float, ...] = ()
-    _batch: list[tuple[int, int, tuple[int, ...], bool]] = field(default_factory=list)
+    spare_logits: int = 15
+    is_even: bool = True
+    _batch: list[tuple[int, int, tuple[int, ...], int]] = field(default_factory=list)
+
+    @property
+    def most_logits(self) -> int:
+        return self.sequences + self.spare_logits
 
     def adapt(self, scales: tuple[float, ...]) -> None:
         assert not self._batch
@@ -111,11 +120,11 @@ class ToyContext:
             self.log.append(("adapt", scales))
         self.scales = scales
 
-    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
-        assert tokens
+    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False, drafted: int = 0) -> int:
+        assert len(tokens) > drafted >= 0
         assert 0 <= sequence < self.sequences
-        self._batch.append((sequence, position, tuple(tokens), wants_logits))
-        return sum(len(piece) for _, _, piece, _ in self._batch) - 1
+        self._batch.append((sequence, position, tuple(tokens), (1 + drafted) * wants_logits))
+        return sum(len(piece) for _, _, piece, _ in self._batch) - 1 - drafted
 
     def decode(self) -> None:
         batch, self._batch = self._batch, []
@@ -130,14 +139,15 @@ class ToyContext:
             self.failures -= 1
             raise EngineError("llama_decode gave -3")
         at = -1
-        for sequence, position, tokens, wants_logits in batch:
+        assert sum(wanted for _, _, _, wanted in batch) <= self.most_logits
+        for sequence, position, tokens, wanted in batch:
             held = self.kv.setdefault(sequence, [])
             assert position == len(held), f"a hole in sequence {sequence}: {position} after {len(held)}"
             held += adapted(tokens, self.scales)
             at += len(tokens)
             assert len(held) <= self.cells
-            if wants_logits:
-                self.logits[at] = self.model(held)
+            for back in range(wanted):
+                self.logits[at - back] = self.model(held[: len(held) - back])
 
     @property
     def batch_size(self) -> int:
@@ -168,6 +178,14 @@ class ToyContext:
     def forget(self, sequence: int) -> None:
         assert not self.is_closed
         self.kv.pop(sequence, None)
+
+    def fork(self, source: int, target: int) -> bool:
+        assert not self.is_closed
+        assert target not in self.kv, "a fork takes the place of a sequence"
+        if self.forks:
+            self.log.append(("fork", source, target))
+            self.kv[target] = list(self.kv[source])
+        return self.forks
 
     def shift(self, sequence: int, begin: int, end: int, used: int) -> bool:
         if not self.can_shift:
@@ -259,20 +277,24 @@ class Toy:
         clock_s: Callable[[], float] | None = None,
         make_sampler: Callable[[], "ToySampler"] | None = None,
         filling: Fills | None = None,
+        speculation: Plans | None = None,
         words: ToyWords | None = None,
         media: Media | None = None,
         adapters: int = 0,
         texts: Reads | None = None,
+        below: Below[Any] | None = None,
+        context_type: "type[ToyContext] | None" = None,
         **context: Any,
     ) -> None:
         self.made: list[ToyContext] = []
         self._memory_for = memory_for
         self._settings = {"num_batch": num_batch, **context}
+        self._context_type = context_type or ToyContext
         self.words = words or ToyWords(adds_bos)
         self.samplers: list[ToySampler] = []
         self._new_sampler = make_sampler or ToySampler
         memory = KvMemory(self._make_context, sequences=first, cells=cells, most_sequences=most, most_cells=4096)
-        self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)))
+        self.slots = SlotTable(memory, can_drop=bool(context.get("can_drop", True)), below=below)
         guides = Grammars(Spelling(self.words))
         self.batcher = Batcher(
             self.slots,
@@ -282,6 +304,7 @@ class Toy:
             most=most,
             num_batch=num_batch,
             filling=filling,
+            speculation=speculation or Speculation(is_off=True),
             showing=Showing(media),
             adapters=adapters,
             texts=texts,
@@ -340,7 +363,7 @@ class Toy:
         if sequences * cells > self._memory_for:
             raise ModelLoadError("no memory")
         assert not self.made or self.made[-1].is_closed, "two contexts at once"
-        self.made.append(ToyContext(sequences, cells, **self._settings))
+        self.made.append(self._context_type(sequences, cells, **self._settings))
         return self.made[-1]
 
     def _make_sampler(self, _job: Job) -> ToySampler:

@@ -59,6 +59,8 @@ def _is_in_range(shape: Shape, value: float) -> bool:
 def _are_items(schema: Schema, shape: Shape, value: list[Any]) -> bool:
     if len(value) < shape.min_items or (shape.max_items is not None and len(value) > shape.max_items):
         return False
+    if shape.is_unique and len({*map(sameness, value)}) < len(value):
+        return False
     kinds = [*shape.prefix[: len(value)], *[shape.items] * (len(value) - len(shape.prefix))]
     return all(admits(schema, kind, one) for kind, one in zip(kinds, value, strict=True))
 

@@ -5,23 +5,32 @@ a way out.
 """
 
 from dataclasses import replace
+from itertools import permutations
+from math import perm
 from typing import Any, Final
 
 from corral.core.errors import BadRequestError
 from corral.parse.grammars.admitting import UnknownError, admits_beside_patterns
+from corral.parse.grammars.automata import UndecidedError, Work, is_any_text, is_met
 from corral.parse.grammars.refusals import UnenforceableError, shown
 from corral.parse.grammars.shapes import ANYTHING, NOTHING, Schema, Shape
 
 _MAX_PRESENT: Final = 100  # properties of which one must be there
+_MAX_ARRAYS: Final = 5_000  # of values that come once: of six values there are 1,957
 _MAX_OPTIONAL_PAIRS: Final = (
     4_000_000  # llguidance takes as long as an object has pairs of optional properties: here half a second
 )
+_MAX_STEPS: Final = 20_000  # to tell what patterns leave, some 50 ms; what stays open then the engine finds out
 
 
 class Finishing:
     def __init__(self, schema: Schema, *, is_lenient: bool) -> None:
         self._schema = schema
         self._is_lenient = is_lenient
+        self._work = Work(_MAX_STEPS)
+        self._arrays_left = _MAX_ARRAYS
+        self._unlisted: list[Shape] = []  # that list values of which none is left
+        self._told: dict[tuple[tuple[str, ...], int, int | None], bool] = {}
 
     def run(self) -> None:
         """Raises BadRequestError where no value is left at all."""
@@ -33,8 +42,11 @@ class Finishing:
                 self._names(shape)
         for number in reachable:
             self._values(schema[number])
+        for number in reachable:
+            self._unique(schema[number])
+        reachable = schema.reachable(schema.root)
         if not self._prune(reachable):
-            raise BadRequestError(f"{schema.where}: no value can meet the schema: none is left at {self._culprit(reachable)}")
+            raise BadRequestError(f"{schema.where}: no value can meet the schema: {self._culprit(reachable)}")
         for number in reachable:
             self._counts(schema[number])
         pairs = sum((len(schema[number].properties) - len(schema[number].required)) ** 2 for number in reachable)
@@ -67,7 +79,7 @@ class Finishing:
         shape.names = []
 
     def _values(self, shape: Shape) -> None:
-        """Leaves of the listed values those that all else admits. A pattern stays beside them."""
+        """Leaves of the listed values those that all else admits. A pattern that takes too long to run stays beside them."""
         if shape.options is not None or shape.values is None:
             return
         left: list[Any] = []
@@ -79,8 +91,44 @@ class Finishing:
                 self._refuse(f'"enum" at {shape.path} lists {shown(value)} beside patterns for what is in it')
                 left.append(value)
         shape.values = left
-        if not any(isinstance(value, str) for value in left):
-            shape.patterns = ()
+        try:
+            shape.values = [one for one in left if not isinstance(one, str) or is_met(shape.patterns, one, self._work)]
+        except UndecidedError:
+            return
+        shape.patterns = ()
+        if not shape.values:
+            self._unlisted.append(shape)
+
+    def _unique(self, shape: Shape) -> None:
+        """Lists all arrays in which no item comes twice, where they are few."""
+        if not shape.is_unique or "array" not in shape.types or shape.options is not None or shape.values is not None:
+            return
+        if shape.max_items is not None and shape.max_items <= 1:
+            return
+        items = self._listed_items(shape)
+        most = len(items) if shape.max_items is None else min(shape.max_items, len(items))
+        sizes = range(shape.min_items, most + 1)
+        count = sum(perm(len(items), size) for size in sizes)
+        if shape.prefix or not items or count > self._arrays_left:
+            self._refuse(
+                f'unsupported keyword "uniqueItems" at {shape.path}; it is carried out where items are one of a few listed '
+                f"values that make no more than {_MAX_ARRAYS} arrays in all of the schema"
+            )
+            return
+        self._arrays_left -= count
+        arrays = replace(shape, values=[list(one) for size in sizes for one in permutations(items, size)])
+        first = len(self._schema.shapes)
+        self._schema.shapes.append(arrays)
+        if others := shape.types - {"array"}:
+            self._schema.shapes.append(replace(shape, types=others))
+        shape.options = list(range(first, len(self._schema.shapes)))
+
+    def _listed_items(self, shape: Shape) -> list[Any]:
+        """The values that items may have, where they are listed."""
+        items = self._schema[shape.items]
+        if items.options is None and items.values is None and items.types == {"boolean"}:
+            return [True, False]
+        return items.values or [] if items.options is None and not items.patterns else []
 
     def _is_met(self, shape: Shape, met: dict[int, bool]) -> bool:
         """Whether some finite value meets the shape, as far as is known by now."""
@@ -91,6 +139,8 @@ class Finishing:
         return any(self._is_type_met(shape, kind, met) for kind in shape.types)
 
     def _is_type_met(self, shape: Shape, kind: str, met: dict[int, bool]) -> bool:
+        if kind == "string":
+            return self._is_any_text(shape)
         if kind == "array":
             needed = [*shape.prefix[: shape.min_items], *([shape.items] if shape.min_items > len(shape.prefix) else [])]
             return all(met.get(one, False) for one in needed)
@@ -104,6 +154,18 @@ class Finishing:
                 and (most is None or len(shape.required) <= most)
             )
         return True
+
+    def _is_any_text(self, shape: Shape) -> bool:
+        """True also where that takes too long to tell."""
+        if len(shape.patterns) + bool(shape.min_length or shape.max_length is not None) < 2:
+            return True
+        key = shape.patterns, shape.min_length, shape.max_length
+        if key not in self._told:
+            try:
+                self._told[key] = is_any_text(*key, self._work)
+            except UndecidedError:
+                self._told[key] = True
+        return self._told[key]
 
     def _prune(self, reachable: list[int]) -> bool:
         """Finds out, from the leaves up, which shapes can be met, and takes all others out. Whether the root can."""
@@ -148,8 +210,18 @@ class Finishing:
         for number in reversed(reachable):
             shape = self._schema[number]
             if not shape.types and shape.options is None and shape.values is None and number != NOTHING:
-                return shape.path
-        return "$"
+                return f"none is left at {shape.path}{self._reason(shape)}"
+        return "none is left at $"
+
+    def _reason(self, shape: Shape) -> str:
+        if any(one is shape for one in self._unlisted):
+            return ", where none of the listed values meets all else"
+        if self._is_any_text(shape):
+            return ""
+        said = ["the pattern or format" if len(shape.patterns) == 1 else f"all {len(shape.patterns)} patterns and formats"]
+        said += [f'"minLength" {shape.min_length}'] if shape.min_length else []
+        said += [f'"maxLength" {shape.max_length}'] if shape.max_length is not None else []
+        return f", where no text meets {' and '.join(said)}"
 
     def _counts(self, shape: Shape) -> None:
         """Turns counts of properties into which are required and which may be there, as far as they can be."""

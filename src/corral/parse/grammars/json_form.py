@@ -7,10 +7,10 @@ Sources of what is honoured: llguidance 1.9, docs/json_schema.md, and tests/unit
 """
 
 import json
-from fractions import Fraction
 from typing import Any, Final
 
 from corral.core.errors import BadRequestError
+from corral.parse.grammars import ranges
 from corral.parse.grammars.shapes import ANYTHING, NOTHING, Schema, Shape
 
 SPACED: Final = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
@@ -18,8 +18,6 @@ SPACED: Final = {"item_separator": ", ", "key_separator": ": ", "whitespace_flex
 # nothing more to say write white space for ever.
 INDENTED: Final = {"whitespace_pattern": r" |\n[ \t]{0,64}"}
 
-_MAX_BOUND: Final = Fraction(10) ** 17  # of other numbers: llguidance reads none beyond 64 bits
-_MAX_INTEGER: Final = 2**63 - 1024  # the largest that a double and 64 bits both hold
 _MAX_INLINE: Final = 40  # JSON values: what is larger and is used twice is written once
 
 
@@ -33,7 +31,8 @@ def embedded(
 ) -> str:
     """The part of a Lark grammar for the JSON that meets a shape, the root if none is told; or for its values of these types.
 
-    `within` is a regex that every string in it is to match besides, names of properties too.
+    A shape that has options is written whole: `types` are for others. `within` is a regex that every string in it is to match
+    besides, names of properties too.
     """
     written = _Writer(schema, within).written(schema.root if number is None else number, types)
     return "%json " + json.dumps({**written, "x-guidance": INDENTED if is_indented else SPACED})
@@ -48,7 +47,7 @@ class _Writer:
     def written(self, root: int, types: frozenset[str] | None) -> dict[str, Any]:
         """One schema, with definitions for all that is used more than once, so that it is never deep."""
         shape = self._schema[root]
-        first = self._shape(shape, types) if shape.options is None or types is None else self._narrowed(shape, types)
+        first = self._shape(shape, types)
         definitions: dict[str, Any] = {}
         done: set[int] = set()
         while left := [number for number in self._names if number not in done]:
@@ -70,26 +69,19 @@ class _Writer:
         name = self._names.setdefault(number, str(number))
         return {"$ref": f"#/$defs/{name}"}
 
-    def _narrowed(self, shape: Shape, types: frozenset[str]) -> dict[str, Any]:
-        options = [self._narrowed_part(number, types) for number in shape.options or ()]
-        return {"anyOf": [one for one in options if one is not None]}
-
-    def _narrowed_part(self, number: int, types: frozenset[str]) -> dict[str, Any] | None:
-        shape = self._schema[number]
-        if shape.options is not None:
-            return self._narrowed(shape, types)
-        return self._shape(shape, types)
-
     def _shape(self, shape: Shape, only: frozenset[str] | None) -> dict[str, Any]:
         if shape.options is not None:
             return {"anyOf": [self._part(option) for option in shape.options]}
         types = shape.types if only is None else shape.types & only
         if shape.values is not None:
             return self._patterned({"enum": list(shape.values)}, shape)
+        if "number" in types and (listed := ranges.listed(shape)):
+            others = types - {"number"}
+            return {"anyOf": [{"enum": listed}, self._shape(shape, others)]} if others else {"enum": listed}
         written: dict[str, Any] = {"type": sorted(types)}
         if "number" in types:
             written["type"] = sorted((types - {"number"}) | {"integer"}) if shape.is_integer else written["type"]
-            written |= self._number(shape)
+            written |= ranges.bounds(shape, self._schema.where)
         if "string" in types:
             written |= _counted(minLength=shape.min_length, maxLength=shape.max_length)
             written = self._patterned(written, shape)
@@ -105,32 +97,6 @@ class _Writer:
             written["pattern"] = regexes[0]
         if len(regexes) > 1:
             written["allOf"] = [{"pattern": regex} for regex in regexes[1:]]
-        return written
-
-    def _number(self, shape: Shape) -> dict[str, Any]:
-        low, high = shape.low, shape.high
-        if shape.is_integer:
-            # Integers are held to 64 bits, as clients hold them: a model that loops would write digits without end.
-            least = -_MAX_INTEGER if low is None else max(-_MAX_INTEGER, _inward(low, shape.is_low_open, up=True))
-            most = _MAX_INTEGER if high is None else min(_MAX_INTEGER, _inward(high, shape.is_high_open, up=False))
-            if least > most:
-                raise BadRequestError(f"{self._schema.where}: no integer of 64 bits is in the range at {shape.path}")
-            written: dict[str, Any] = {"minimum": least, "maximum": most}
-        else:
-            written = self._range(shape)
-        if shape.step is not None:
-            written["multipleOf"] = _plain(shape.step)
-        return written
-
-    def _range(self, shape: Shape) -> dict[str, Any]:
-        """The bounds of a number. What is farther out than can be told is drawn in."""
-        written: dict[str, Any] = {}
-        if (shape.low or 0) > _MAX_BOUND or (shape.high or 0) < -_MAX_BOUND:
-            raise BadRequestError(f"{self._schema.where}: the range at {shape.path} is beyond 1e17")
-        if shape.low is not None:
-            written["exclusiveMinimum" if shape.is_low_open else "minimum"] = _plain(max(shape.low, -_MAX_BOUND))
-        if shape.high is not None:
-            written["exclusiveMaximum" if shape.is_high_open else "maximum"] = _plain(min(shape.high, _MAX_BOUND))
         return written
 
     def _array(self, shape: Shape) -> dict[str, Any]:
@@ -161,19 +127,3 @@ def _counted(**counts: int | None) -> dict[str, Any]:
     return {name: count for name, count in counts.items() if count} | {
         name: 0 for name, count in counts.items() if count == 0 and name.startswith("max")
     }
-
-
-def _inward(bound: Fraction, is_open: bool, *, up: bool) -> int:
-    """The first integer inside of a bound that a double holds exactly: llguidance reads bounds as doubles."""
-    way = 1 if up else -1
-    whole = -((-bound) // 1) if up else bound // 1
-    number = int(whole) + (way if is_open and whole == bound else 0)
-    if abs(number) > _MAX_INTEGER:  # beyond what is written; and to a neighbour that a double holds it may be far
-        return number
-    while Fraction(float(number)) != number:
-        number += way
-    return number
-
-
-def _plain(number: Fraction) -> float:
-    return int(number) if number.denominator == 1 and abs(number) < 2**53 else float(number)

@@ -7,7 +7,7 @@ from math import lcm
 from typing import Any, Final, Protocol, TypeAlias
 
 from corral.core.errors import BadRequestError
-from corral.parse.grammars import patterns, text_formats
+from corral.parse.grammars import patterns, ranges, text_formats
 from corral.parse.grammars.document import Source
 from corral.parse.grammars.refusals import shown
 from corral.parse.grammars.shapes import NOTHING, TYPES, Shape, exact, sameness, step_parts
@@ -16,7 +16,7 @@ Part: TypeAlias = Source | bool
 _APPLICATORS: Final = ("$ref", "allOf", "anyOf", "oneOf", "dependentSchemas", "dependencies")
 _RANGES: Final = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minProperties", "maxProperties"))
 _MAX_PATTERNS: Final = 100  # of names: llguidance holds each against each other
-_MAX_STEP: Final = 100_000  # in the step's last decimal place: an automaton needs so many states to tell multiples
+_MAX_STEP: Final = 3_600  # in the step's last decimal place: an automaton needs so many states for each digit
 
 
 class Shaping(Protocol):
@@ -36,6 +36,7 @@ class Plain:
         self._owner = owner
         self._where = where
         self._shape = Shape(path=atoms[0].path)
+        self._stepped: Source | None = None  # the last one to say what numbers are multiples of
 
     def shape(self) -> Shape:
         for atom in self._atoms:
@@ -46,9 +47,9 @@ class Plain:
             self._string(atom)
             self._counts(atom)
             self._format(atom)
-            if atom.schema.get("uniqueItems") is True:
-                self._shaping.refuse(f'unsupported keyword "uniqueItems" at {atom.path}')
+            self._shape.is_unique |= atom.schema.get("uniqueItems") is True
         shape = self._shape
+        self._check_step()
         if shape.values is None and "array" in shape.types:
             self._items()
         if "object" in shape.types:
@@ -86,18 +87,24 @@ class Plain:
                 step = Fraction(
                     lcm(step.numerator * old.denominator, old.numerator * step.denominator), step.denominator * old.denominator
                 )
-            if step * 10 ** _places(step) > _MAX_STEP:
-                self._shaping.refuse(
-                    f'"multipleOf" at {atom.path} is {shown(atom.schema["multipleOf"])}: at most {_MAX_STEP} can be counted, '
-                    "in units of its last decimal place"
-                )
-            elif not _is_read_right(step):
-                self._shaping.refuse(
-                    f'"multipleOf" at {atom.path} is {shown(atom.schema["multipleOf"])}: multiples of {float(step)} cannot be '
-                    "told exactly; use a rounder number"
-                )
-            else:
-                self._shape.step = step
+            self._shape.step, self._stepped = step, atom
+
+    def _check_step(self) -> None:
+        """Lets go of a step that no automaton can count; few multiples are listed."""
+        step, atom = self._shape.step, self._stepped
+        if step is None or atom is None or ranges.listed(self._shape):
+            return
+        said = f'"multipleOf" at {atom.path} is {shown(atom.schema["multipleOf"])}'
+        if step * 10 ** _places(step) > _MAX_STEP:
+            self._shaping.refuse(
+                f"{said}: at most {_MAX_STEP} can be counted, in units of its last decimal place; "
+                f"set bounds that have no more than {ranges.MAX_LISTED} multiples between them"
+            )
+        elif not _is_read_right(step):
+            self._shaping.refuse(f"{said}: multiples of {float(step)} cannot be told exactly; use a rounder number")
+        else:
+            return
+        self._shape.step = None
 
     def _at_least(self, low: Fraction, *, is_open: bool = False) -> None:
         shape = self._shape
@@ -289,7 +296,7 @@ class Plain:
     def _drop_empty_types(self) -> None:
         """Types of which no value is left."""
         shape = self._shape
-        if _is_empty(shape.low, shape.high, is_open=shape.is_low_open or shape.is_high_open):
+        if ranges.is_empty(shape):
             shape.types -= {"number"}
         for kind, low, high in (
             ("string", shape.min_length, shape.max_length),
@@ -323,10 +330,6 @@ def _least(one: int | None, other: float | None) -> int | None:
     if other is None:
         return one
     return int(other) if one is None else min(one, int(other))
-
-
-def _is_empty(low: Fraction | None, high: Fraction | None, *, is_open: bool) -> bool:
-    return low is not None and high is not None and (low > high or (low == high and is_open))
 
 
 def _places(step: Fraction) -> int:

@@ -38,6 +38,7 @@ class Shape:
     items: int = ANYTHING  # of those that follow
     min_items: int = 0
     max_items: int | None = None
+    is_unique: bool = False  # no two items are the same; done away with at last
 
     properties: dict[str, int] = field(default_factory=dict)
     required: dict[str, None] = field(default_factory=dict)  # all of them are in `properties`

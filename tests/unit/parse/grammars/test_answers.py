@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from corral.core.errors import BadRequestError
-from corral.parse.grammars import answer_grammar
+from corral.parse.grammars import UnenforceableError, answer_grammar
 from tests.support.answer_formats import FORMATS
 from tests.support.grammars import Walker, forced, taken, takes
 from tests.support.schemas import SCHEMAS, Asked
@@ -206,3 +206,35 @@ def test_answer_stands_where_its_family_puts_it(name: str) -> None:
     for before in AROUND[name]:
         assert takes(grammar, before + '{"name": "x", "age": 1}')
     assert takes(grammar, '{"name": "x", "age": 1}') == ("" in AROUND[name])
+
+
+TAGS: dict[str, Any] = {"type": "array", "items": {"enum": ["a", "b", "c", 1]}, "uniqueItems": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        (TAGS, ["[]", '["b", "a"]', '[1, "c", "b", "a"]'], ['["a", "a"]', '["a", "b", "a"]', '["x"]']),
+        ({**TAGS, "minItems": 2, "maxItems": 2}, ['["a", 1]'], ["[]", '["a"]', "[1, 1]"]),
+        ({**TAGS, "type": ["array", "null"]}, ["null", "[1]"], ["[1, 1]", "1"]),
+        ({"type": "array", "items": {"type": "boolean"}, "uniqueItems": True}, ["[true, false]"], ["[true, true]"]),
+        ({"type": "array", "uniqueItems": True, "maxItems": 1}, ["[]", '["x"]'], ["[1, 2]"]),
+        ({"enum": [[1, 1], [1, 2]], "uniqueItems": True}, ["[1, 2]"], ["[1, 1]"]),
+        ({"type": "object", "properties": {"tags": TAGS}, "required": ["tags"]}, ['{"tags": ["a"]}'], ['{"tags": ["a", "a"]}']),
+    ],
+    ids=["any number", "two", "or null", "booleans", "one", "listed arrays", "property"],
+)
+def test_items_come_once_where_they_are_few(schema: dict[str, Any], good: list[str], bad: list[str]) -> None:
+    grammar = answer_grammar(schema)
+    assert grammar
+    assert [text for text in good if not takes(grammar, text)] == []
+    assert [text for text in bad if takes(grammar, text)] == []
+
+
+def test_items_that_come_once_are_refused_where_they_are_many() -> None:
+    few = {**TAGS, "items": {"enum": list("abcdef")}}
+    assert answer_grammar({"type": "object", "properties": {"a": few, "b": few}})
+    with pytest.raises(UnenforceableError, match=r'unsupported keyword "uniqueItems" at \$\.properties\.c'):
+        answer_grammar({"type": "object", "properties": {"a": few, "b": {**few, "maxItems": 5}, "c": {**few, "minItems": 1}}})
+    with pytest.raises(UnenforceableError, match='unsupported keyword "uniqueItems"'):
+        answer_grammar({**TAGS, "items": {"enum": list("abcdefgh")}})

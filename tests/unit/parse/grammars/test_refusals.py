@@ -9,7 +9,7 @@ import pytest
 from corral.core.errors import BadRequestError
 from corral.parse.grammars import UnenforceableError, answer_grammar, call_grammars, check_schema
 from tests.support.answer_formats import FORMATS
-from tests.support.grammars import matcher
+from tests.support.grammars import matcher, taken, takes
 
 # A name of a keyword that is there but unknown, or that cannot be enforced
 UNENFORCEABLE: dict[str, tuple[Any, str]] = {
@@ -77,6 +77,24 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"type": "object", "properties": {"a": {"allOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["a"]},
         "format: no value can meet the schema: none is left at $.properties.a",
     ),
+    "format and length": (
+        {"type": "object", "properties": {"day": {"type": "string", "format": "date", "maxLength": 4}}, "required": ["day"]},
+        "format: no value can meet the schema: none is left at $.properties.day, where no text meets the pattern or format and "
+        '"maxLength" 4',
+    ),
+    "patterns": (
+        {"allOf": [{"type": "string", "pattern": "^a"}, {"pattern": "^b"}]},
+        "format: no value can meet the schema: none is left at $.allOf[0], where no text meets all 2 patterns and formats",
+    ),
+    "pattern of nothing": (
+        {"type": "string", "pattern": "[]", "minLength": 1},
+        "format: no value can meet the schema: none is",
+    ),
+    "values and pattern": (
+        {"enum": ["abc", "bcd"], "pattern": "^z"},
+        "format: no value can meet the schema: none is left at $",
+    ),
+    "value and format": ({"const": "x", "format": "date"}, "format: no value can meet the schema: none is left at $"),
     "itself": ({"$ref": "#"}, "format: no value can meet the schema"),
     "in a circle": (
         {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}},
@@ -229,3 +247,33 @@ def test_bounds_far_beyond_all_integers_take_no_time(bound: int) -> None:
 def test_numbers_without_end_in_texts_are_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(BadRequestError):
         answer_grammar(schema)
+
+
+IMPOSSIBLE: dict[str, Any] = {"type": "string", "format": "date", "maxLength": 4}
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "object", "properties": {"b": {"const": 1}, "a": IMPOSSIBLE}, "required": ["b"]}, '{"b": 1}', '{"b": 1, "a'),
+        ({"type": "array", "items": IMPOSSIBLE}, "[]", '["'),
+        ({"anyOf": [IMPOSSIBLE, {"type": "null"}]}, "null", '"'),
+        ({"type": ["string", "null"], "format": "date", "maxLength": 4}, "null", '"'),
+        ({"enum": ["za", "b", "zc", 1], "pattern": "^z"}, '"zc"', '"b'),
+        ({"type": "object", "patternProperties": {"^a$": IMPOSSIBLE}, "additionalProperties": False}, "{}", '{"'),
+    ],
+    ids=["property", "items", "option", "type", "value", "property by pattern"],
+)
+def test_part_that_contradicts_itself_is_left_out_where_it_may_be(schema: dict[str, Any], good: str, bad: str) -> None:
+    grammar = answer_grammar(schema)
+    assert grammar
+    assert takes(grammar, good)
+    assert not taken(grammar, bad).startswith(bad)
+
+
+def test_what_takes_too_much_work_to_tell_is_left_to_the_engine() -> None:
+    patterns = [f"^([a-z]{{1,50}}){{50}}{letter}$" for letter in "abcdefgh"]
+    begin_s = time.monotonic()
+    properties = {f"p{at}": {"type": "string", "pattern": one, "minLength": 2000} for at, one in enumerate(patterns * 100)}
+    assert answer_grammar({"type": "object", "properties": properties, "required": list(properties)})
+    assert time.monotonic() - begin_s < 10  # half a second here

@@ -1,7 +1,8 @@
-"""Grammars, compiled by llguidance, and the guides of the answers that they bind. With `gbnf` the only module that knows it.
+"""Grammars, compiled by llguidance, and the guides of the answers that they bind.
 
 Compiling goes on in a thread of its own, one grammar after the other, while the engine's steps go on; a grammar that has been
-compiled before is there at once. What llguidance knows of the vocabulary is built with the first grammar, for that is
+compiled before is there at once. One that might take for ever is tried elsewhere first, with another thread to wait for it, so
+that ordinary ones do not wait behind it. What llguidance knows of the vocabulary is built with the first grammar, for that is
 seconds' worth of work and megabytes that most workers never need: its last part, a quarter of a second for 150,000 tokens,
 holds Python's lock, and the engine's other streams wait for so long, once in a worker's life.
 
@@ -9,38 +10,30 @@ All tokens but those that end an answer count as what they spell, control tokens
 model's own. Control tokens that neither a grammar's text nor the job names are never drawn where a grammar binds.
 """
 
-import logging
-import re
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from contextlib import suppress
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher
 
-from corral.core.errors import BadRequestError
+from corral.core.errors import BadRequestError, EngineError
 from corral.core.types import Grammar, Job
-from corral.engine.llamacpp.worker.grammar.gbnf import lark_of
-from corral.engine.llamacpp.worker.grammar.guide import Guide
+from corral.engine.llamacpp.worker.grammar.compiler import compiled, is_plain, lark_text, limits, readable, tokenizer_of
+from corral.engine.llamacpp.worker.grammar.guide import RUN, Guide
+from corral.engine.llamacpp.worker.grammar.kept import Compiled, Kept, Key, allocated_bytes, trim
 from corral.engine.llamacpp.worker.grammar.matching import Allowed, Part
 from corral.engine.llamacpp.worker.grammar.numbers import MOST, Numbers, leading
+from corral.engine.llamacpp.worker.grammar.patience import Patience
 from corral.engine.llamacpp.worker.grammar.spelling import Spelling
+from corral.engine.llamacpp.worker.grammar.trials import Trials, Words
 
-log: Final = logging.getLogger(__name__)
-_KEPT: Final = 16  # compiled grammars
-_KEPT_BYTES: Final = 4 << 20  # of their texts
-_USES: Final = 64  # of a compiled grammar: its copies share what they learn of its states, which is not to grow for ever
-_ROW: Final = 10_000  # items of a parser's row: some 2,500 optional properties of an object; llguidance's own limit is for 500
-_STATES: Final = 50_000  # of a grammar's lexer, some KB each
-_REASON_CHARS: Final = 400
-_SLICE: Final = r'[^"\\\x00-\x1F\x7F]{1,30}'  # tokens that strings are made of: looked at together
-_PLACE: Final = re.compile(r"^(?:at )?\d+\(\d+\): ")
-_SNIPPET: Final = re.compile(r"^\s*(?:\d+ \||\^+\s*$|<non-verbose/>)")
+_PIECE_BYTES: Final = 2 << 10  # of a long text that is dictated, at a time
+_UNSURE_TOKENS: Final = 8  # at the end of such a piece, which what follows may change
 
-Key = tuple[str, str]
+T = TypeVar("T")
 
 
 class _Tokens:
@@ -66,22 +59,15 @@ class Vocabulary:
         self.ends = [token for token in range(len(texts)) if spelling.ends(token)]
         self.controls = spelling.controls()
         spelling.blanks()
-        tokens = TokenizerWrapper(_Tokens(spelling, self.ends))
-        self.tokenizer = LLTokenizer(tokens, eos_token=self.ends or None, slices=[_SLICE])
-        self.limits = LLParserLimits(verbose_errors=False, max_lexer_states=_STATES, max_items_in_row=_ROW)
+        self.spelling = spelling
+        self.tokenizer = tokenizer_of(_Tokens(spelling, self.ends), self.ends)
+        self.limits = limits()
         self.size = len(texts)
         self.texts = texts
         self.quotes = np.fromiter((text.startswith(b'"') for text in texts), np.bool_, len(texts))
         self.zeros = np.fromiter((text.isdigit() and text.endswith(b"0") for text in texts), np.bool_, len(texts))
         self.leading_digits = np.fromiter((min(leading(text), MOST + 1) for text in texts), np.int8, len(texts))
         self.words = np.zeros((self.tokenizer.vocab_size + 31) // 32, np.int32)  # room for one mask: they are made one by one
-
-
-@dataclass(slots=True)
-class _Compiled:
-    matcher: LLMatcher
-    size_bytes: int
-    uses: int = 0
 
 
 class LlgMatcher:
@@ -92,15 +78,17 @@ class LlgMatcher:
 
     def __init__(
         self,
-        compiled: _Compiled,
+        source: Compiled,
         native: LLMatcher,
         vocabulary: Vocabulary,
+        patience: Patience,
         hidden: frozenset[int],
         numbers: Numbers | None = None,
     ) -> None:
-        self._compiled = compiled
+        self._source = source
         self._native = native
         self._vocabulary = vocabulary
+        self._patience = patience
         self._hidden = hidden
         self._numbers = numbers
         self._hidden_list: npt.NDArray[np.int64] = np.fromiter(hidden, np.int64, len(hidden))
@@ -121,21 +109,29 @@ class LlgMatcher:
             return False
         if self._numbers and not self._numbers.takes(self._vocabulary.texts[token] for token in tokens):
             return False
-        return self._native.validate_tokens(list(tokens)) == len(tokens) and not self._native.is_stopped()
+        return self._ask(lambda: self._native.validate_tokens(list(tokens))) == len(tokens) and not self._native.is_stopped()
 
     def consume(self, tokens: Sequence[int]) -> None:
-        if not self._native.consume_tokens(list(tokens)):
+        if not self._ask(lambda: self._native.consume_tokens(list(tokens))):
             self._check()
             raise BadRequestError("the answer does not meet its grammar")
         if self._numbers:
             self._numbers.take(b"".join(self._vocabulary.texts[token] for token in tokens))
 
     def forced(self) -> list[int]:
-        return self._native.compute_ff_tokens()
+        """A long text comes in pieces: llguidance would have all of it tokenized, and again for each of them."""
+        text = self._ask(self._native.compute_ff_bytes)
+        if len(text) <= _PIECE_BYTES:
+            return self._ask(self._native.compute_ff_tokens) if text else []
+        tokens, size = list[int](), _PIECE_BYTES
+        while len(tokens) <= RUN and size < len(text):
+            tokens = self._piece(text[:size])
+            size *= 2
+        return tokens[: self._native.validate_tokens(tokens)]
 
     def allowed(self) -> Allowed:
         words = self._vocabulary.words
-        self._native.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        self._ask(lambda: self._native.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes))
         self._check()
         allowed = np.unpackbits(words.view(np.uint8), count=self._vocabulary.size, bitorder="little").view(np.bool_)
         allowed[self._hidden_list] = False
@@ -150,7 +146,14 @@ class LlgMatcher:
 
     def copy(self) -> "LlgMatcher":
         numbers = self._numbers and self._numbers.copy()
-        return LlgMatcher(self._compiled, self._native.deep_copy(), self._vocabulary, self._hidden, numbers)
+        return LlgMatcher(self._source, self._native.deep_copy(), self._vocabulary, self._patience, self._hidden, numbers)
+
+    def _piece(self, text: bytes) -> list[int]:
+        """The tokens of the beginning of a text, as far as they are sure."""
+        try:
+            return self._vocabulary.spelling.exact(text.decode("utf-8", "ignore").encode())[:-_UNSURE_TOKENS]
+        except EngineError:
+            return []
 
     def _ending(self, allowed: Allowed, numbers: Numbers) -> Allowed:
         """Of the allowed tokens those that give no number too many digits; all of them where there are no others."""
@@ -161,11 +164,19 @@ class LlgMatcher:
             fitting = allowed & ~self._vocabulary.zeros
         return fitting if fitting.any() else allowed
 
+    def _ask(self, question: Callable[[], T]) -> T:
+        before_s = self._patience.slow_s
+        try:
+            return self._patience.ask(question)
+        finally:
+            if (slow_s := self._patience.slow_s - before_s) > 0:
+                self._source.learn(slow_s)
+
     def _check(self) -> None:
         """llguidance says nothing of what went wrong, and remembers it."""
         if not self._native.is_error():
             return
-        self._compiled.uses = _USES
+        self._source.wear_out()
         error = self._native.get_error()
         if error.startswith("NoExtension"):
             raise BadRequestError("the answer can neither go on nor end by its grammar; nothing meets it")
@@ -173,16 +184,23 @@ class LlgMatcher:
 
 
 class Grammars:
-    """Makes the guides of jobs that have grammars, each in its time."""
+    """Makes the guides of jobs that have grammars, each in its time.
+
+    A guide that is no longer wanted is given up with its future: before its turn has come nothing is done for it.
+    """
 
     def __init__(self, spelling: Spelling) -> None:
         self._spelling = spelling
         self._thread = ThreadPoolExecutor(1, "grammars")
+        self._waiting = ThreadPoolExecutor(1, "grammar trials")
         self._vocabulary: Vocabulary | None = None
-        self._compiled: OrderedDict[Key, _Compiled] = OrderedDict()
+        self._trials: Trials | None = None
+        self._kept = Kept(self._give_back)
 
     def guide(self, job: Job) -> Future[Guide]:
         """The job's guide, when it is made; BadRequestError where a grammar is refused."""
+        if any(self._is_doubtful(grammar) for grammar in job.grammars):
+            return self._waiting.submit(self._tried, job)
         if job.grammars:
             return self._thread.submit(self._made, job)
         future = Future[Guide]()
@@ -193,17 +211,33 @@ class Grammars:
         """The control tokens of these names."""
         return self._spelling.named(names)
 
-    def _made(self, job: Job) -> Guide:
+    def _is_doubtful(self, grammar: Grammar) -> bool:
+        return not (self._kept.knows(_key(grammar)) or is_plain(grammar))
+
+    def _tried(self, job: Job) -> Guide:
+        """The job's guide, if each of its grammars can be compiled in time."""
+        vocabulary = self._thread.submit(self._known_vocabulary).result()
+        self._trials = self._trials or Trials(Words(vocabulary.texts, vocabulary.ends))
+        for grammar in job.grammars:
+            if self._is_doubtful(grammar):
+                self._trials.hold(grammar)
+        return self._thread.submit(self._made, job).result()
+
+    def _known_vocabulary(self) -> Vocabulary:
         self._vocabulary = self._vocabulary or Vocabulary(self._spelling)
+        return self._vocabulary
+
+    def _made(self, job: Job) -> Guide:
+        vocabulary, patience = self._known_vocabulary(), Patience()
         wholes = [grammar for grammar in job.grammars if not grammar.after]
         if wholes and len(job.grammars) > 1:
             raise BadRequestError("a grammar of the whole answer must be the only one")
         if wholes:
-            return Guide(self._spelling, thought=job.thought, whole=self._matcher(wholes[0], job, self._vocabulary))
+            return Guide(self._spelling, thought=job.thought, whole=self._matcher(wholes[0], job, vocabulary, patience))
         parts = [
             Part(
                 after=grammar.after.encode(),
-                matcher=self._matcher(grammar, job, self._vocabulary),
+                matcher=self._matcher(grammar, job, vocabulary, patience),
                 at_start=grammar.at_start,
                 ends=grammar.ends,
                 dictates=grammar.dictates,
@@ -212,35 +246,33 @@ class Grammars:
         ]
         return Guide(self._spelling, thought=job.thought, parts=parts)
 
-    def _matcher(self, grammar: Grammar, job: Job, vocabulary: Vocabulary) -> LlgMatcher:
+    def _matcher(self, grammar: Grammar, job: Job, vocabulary: Vocabulary, patience: Patience) -> LlgMatcher:
         """A new one, at the grammar's beginning."""
         text = grammar.text.encode("utf-8", "replace")
         named = self._spelling.named(job.spelled)
         hidden = frozenset(at for at, name in vocabulary.controls.items() if at not in named and name not in text)
-        compiled = self._newest(grammar, vocabulary)
+        source = self._newest(grammar, vocabulary)
         numbers = Numbers(grammar.after) if grammar.is_json else None
-        return LlgMatcher(compiled, compiled.matcher.deep_copy(), vocabulary, hidden, numbers)
+        return LlgMatcher(source, source.matcher.deep_copy(), vocabulary, patience, hidden, numbers)
 
-    def _newest(self, grammar: Grammar, vocabulary: Vocabulary) -> _Compiled:
-        key = grammar.kind, grammar.text
-        known = self._compiled.pop(key, None)
-        if known is None or known.uses >= _USES:
-            lark = lark_of(grammar.text) if grammar.kind == "gbnf" else grammar.text
-            native = LLMatcher(vocabulary.tokenizer, lark, limits=vocabulary.limits, log_level=0)
-            if native.is_error():
-                raise BadRequestError(f"the answer's grammar cannot be used: {readable(native.get_error())}")
-            known = _Compiled(native, len(lark))
+    def _newest(self, grammar: Grammar, vocabulary: Vocabulary) -> Compiled:
+        key = _key(grammar)
+        known = self._kept.get(key)
+        if known is None:
+            before_bytes = allocated_bytes()
+            native = compiled(vocabulary.tokenizer, lark_text(grammar), vocabulary.limits)
+            native.compute_ff_bytes()  # what it dictates first: found here it is found for all its copies
+            known = Compiled(native, max(len(grammar.text), allocated_bytes() - before_bytes))
+            self._kept.add(key, known)
         known.uses += 1
-        self._compiled[key] = known
-        while len(self._compiled) > 1 and (len(self._compiled) > _KEPT or self._kept_bytes() > _KEPT_BYTES):
-            self._compiled.popitem(last=False)
+        self._kept.fit()
         return known
 
-    def _kept_bytes(self) -> int:
-        return sum(compiled.size_bytes for compiled in self._compiled.values())
+    def _give_back(self) -> None:
+        """Behind what is being compiled, for that is why memory is wanted."""
+        with suppress(RuntimeError):  # the process ends
+            self._thread.submit(trim)
 
 
-def readable(error: str) -> str:
-    """llguidance's reason in one line, without the text that it points at."""
-    lines = [line.strip() for line in error.splitlines() if not _SNIPPET.match(line)]
-    return _PLACE.sub("", " ".join(filter(None, lines)))[:_REASON_CHARS] or "llguidance gives no reason"
+def _key(grammar: Grammar) -> Key:
+    return grammar.kind, grammar.text

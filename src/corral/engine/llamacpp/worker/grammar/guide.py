@@ -18,7 +18,7 @@ from corral.core.types import Thought
 from corral.engine.llamacpp.worker.grammar.matching import Allowed, Matcher, Part, Said, Spells
 
 _GAP_TOKENS: Final = 4  # of white space between a thought and the part that a grammar binds
-_RUN: Final = 256  # tokens that a grammar dictates at once; there are grammars that dictate without end
+RUN: Final = 256  # tokens that a grammar dictates at once; there are grammars that dictate without end
 _SPACE: Final = b" \t\r\n"
 _CHARACTER: Final = 4  # bytes of one in UTF-8, at most
 
@@ -161,12 +161,12 @@ class Guide:
         """
         assert self._live is not None
         forced = self._live.forced() if self._dictates else []
-        self.has_more = len(forced) > _RUN
+        self.has_more = len(forced) > RUN
         if forced:
-            self._live.consume(forced[:_RUN])
+            self._live.consume(forced[:RUN])
         if self._live.is_over:
             self._leave()
-        return [Said(token, is_bound=True) for token in forced[:_RUN]]
+        return [Said(token, is_bound=True) for token in forced[:RUN]]
 
     def _leave(self) -> None:
         """The grammar is met and can only end."""
