@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from corral.core.errors import BadRequestError
 from corral.core.types import Grammar, Sampling, Thought, TokenLogprob
@@ -257,3 +258,52 @@ async def test_context_shifts_in_a_bound_answer(tmp_path: Path) -> None:
         ended = await ask(engine, "hello", num_ctx=40, num_predict=200, grammars=(grammar,), shift=False)
     assert re.fullmatch(r"(abcdefghij\d){12}", given.text)
     assert (ended.finish.reason, ended.finish.prompt_tokens + ended.finish.eval_tokens) == ("length", 40)
+
+
+HOSTILE = Grammar(
+    text=f"start: %json {json.dumps({'allOf': [{'pattern': f'^(?:.*(a|b)*a(a|b){{{size}}}.*)$'} for size in range(1, 18)]})}"
+)
+
+
+async def test_grammar_that_takes_for_ever_is_refused_and_nobody_waits_for_it(model: LlamaCppEngine) -> None:
+    ended = list[str]()
+
+    async def ask_hostile() -> None:
+        with pytest.raises(BadRequestError, match=r"takes more than \d s .*to compile"):
+            await answer(model, "x", grammars=(HOSTILE,))
+        ended.append("hostile")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask_hostile())
+        for _ in range(2):
+            given = await answer(model, "Well?", grammars=(Grammar(text='start: "yes" | "no"'),))
+            assert given.text in ("yes", "no")
+            ended.append("other")
+    assert ended == ["other", "other", "hostile"]
+
+
+async def test_grammar_whose_answer_is_left_before_its_turn_is_not_tried(model: LlamaCppEngine) -> None:
+    hostile = [replace(HOSTILE, text=HOSTILE.text + "\n" * count) for count in range(1, 30)]
+    async with asyncio.TaskGroup() as group:
+        left = [group.create_task(answer(model, "x", grammars=(one,))) for one in hostile]
+        await answer(model, "Say hi.", num_predict=3)
+        for task in left:
+            task.cancel()
+    large = Grammar(text="start: " + " | ".join(f'"choice number {number}"' for number in range(2000)))
+    async with asyncio.timeout(20):
+        assert (await answer(model, "x", grammars=(large,))).text.startswith("choice number ")
+
+
+async def test_long_text_that_is_dictated_comes_whole(model: LlamaCppEngine) -> None:
+    text = "The quick brown fox jumps over the lazy dog; \U0001f999 too. " * 45
+    given = await answer(model, "x", num_predict=-1, grammars=(Grammar(text=f"start: {json.dumps(text, ensure_ascii=False)}"),))
+    assert given.text == text[: len(given.text)]
+    assert len(given.text) > 2200
+
+
+async def test_answer_whose_grammar_gets_slower_and_slower_is_ended(model: LlamaCppEngine) -> None:
+    slow = Grammar(text='start: words "\\x07"\nwords: words words words | words words | /[a-z]/ | /[a-z]/ words')
+    async with model.generate(job_of(PROMPT.format("Count to ten."), num_predict=9, num_ctx=1024)) as running:
+        with pytest.raises(BadRequestError, match="takes too much work"):
+            await answer(model, "x", num_predict=900, grammars=(slow,), sampling=Sampling(temperature=1.0, seed=3))
+        assert "".join([step.text async for step in running])

@@ -174,7 +174,7 @@ async def test_a_prompt_that_ends_in_an_image_is_answered(seeing: LlamaCppEngine
     [
         pytest.param("[img-0]", (b"no image",), "image 1 cannot be read: it is no JPEG, PNG, GIF, BMP or WebP", id="text"),
         pytest.param("[img-0][img-1]", (picture(), picture()[:90]), "image 2 cannot be read: it is broken", id="cut"),
-        pytest.param("[img-0]", (sound(),), "image 1 cannot be read: it is a sound, and this model cannot hear", id="sound"),
+        pytest.param("[img-0]", (sound(),), "sound 1 cannot be read: this model cannot hear", id="sound"),
         pytest.param("what?", (picture(),), "image 1 has no place in the prompt; put [img-0] where it belongs", id="no-tag"),
         pytest.param("[img-0]", (picture(size=(10_000, 6_000)),), "image 1 cannot be read: it has 10000 x 6000", id="large"),
     ],
@@ -263,3 +263,19 @@ async def test_a_projector_that_does_not_fit_is_refused(tmp_path: Path, made: st
     with pytest.raises(ModelLoadError, match=reason):
         async with launched(text, projector_paths=tuple(map(str, paths))):
             pass
+
+
+async def test_large_images_that_come_in_pieces_are_what_they_were(seeing: LlamaCppEngine) -> None:
+    large = picture(1, (900, 900), "BMP")  # 2.4 MB
+    media = (large, picture(2), large)
+    prompt = f"[img-0][img-1][img-2]{TEXT}"
+    first = await first_logprobs(seeing, prompt, media=media)
+    assert first == pytest.approx(await first_logprobs(seeing, prompt, media=media), abs=1e-3)
+    assert (await ask(seeing, prompt, media=media, num_predict=2)).finish.prompt_tokens > 3 * MLP_TOKENS
+
+
+async def test_a_job_that_is_left_while_its_images_are_sent_leaves_the_worker_free(seeing: LlamaCppEngine) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await ask(seeing, f"[img-0]{TEXT}", media=(picture(1, (900, 900), "BMP"),))
+    assert (await ask(seeing, f"[img-0]{TEXT}", media=(picture(2),), num_predict=2)).finish.eval_tokens

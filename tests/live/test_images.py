@@ -109,7 +109,7 @@ def test_a_sound_is_heard(server: Server) -> None:
     [
         pytest.param("eyes", b"text", "image 1 cannot be read: it is no JPEG, PNG, GIF, BMP or WebP", id="text"),
         pytest.param("eyes", picture()[:99], "image 1 cannot be read: it is broken", id="cut"),
-        pytest.param("eyes", sound(), "image 1 cannot be read: it is a sound, and this model cannot hear", id="sound"),
+        pytest.param("eyes", sound(), "sound 1 cannot be read: this model cannot hear", id="sound"),
         pytest.param("ears", picture(), "image 1 cannot be read: it is no WAV, MP3 or FLAC", id="image-for-ears"),
         pytest.param("text", picture(), '"text" does not support vision', id="text-model"),
     ],

@@ -1,13 +1,19 @@
 """A vocabulary without its model, in a real worker: there and back, and what llama.cpp would end the worker for."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from corral.core.errors import BadRequestError, EngineError, ModelLoadError
 from corral.core.types import EmbedJob, LoadSpec
 from corral.engine.llamacpp import LlamaCppEngine, LlamaCppLauncher
+from corral.engine.llamacpp.worker.native import binding, cuts
+from corral.engine.llamacpp.worker.native.binding import Vocabulary
+from corral.engine.llamacpp.worker.words import load_vocabulary
 from tests.support.gguf_bert import random_bert, tokenizer, vocabulary, write_bert
 from tests.support.gguf_files import write_scripted
 from tests.support.live_engine import ask, launched
@@ -81,3 +87,72 @@ async def test_file_without_a_vocabulary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="cannot load the vocabulary of"):
         await launcher.launch(LoadSpec(model_path=str(path), n_ctx=0, n_parallel=1, vocab_only=True), lambda _share: None)
     await launcher.aclose()
+
+
+def _mixed(draw: random.Random, names: list[str]) -> str:
+    """A text of names of special tokens, whole and broken, white space and words."""
+    pieces = [*names, *(name[: draw.randrange(len(name))] for name in names), *(name[1:] for name in names)]
+    pieces += [" ", "\n", "\n\n ", "\t", "word", " and", "\U0001f999", "1", "<"]
+    return "".join(draw.choices(pieces, k=draw.randrange(2, 60)))
+
+
+def _names(words: Vocabulary) -> list[str]:
+    found = [words.spelled(token) for token in range(words.size) if words.is_control(token)]
+    return [name.decode() for name in found if name][:40]
+
+
+@pytest.mark.parametrize("kind", ["smollm2", "scripted", "bert"])
+def test_text_that_is_read_in_parts_has_the_tokens_of_the_whole(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match kind:
+        case "smollm2":
+            path = request.getfixturevalue("smollm2")
+        case "scripted":
+            path = write_scripted(tmp_path / "m.gguf", "Hello", bos="<s>")
+        case _:
+            path = write_bert(tmp_path / "bert.gguf", random_bert())
+    words, draw = load_vocabulary(LoadSpec(model_path=str(path), n_ctx=0, n_parallel=1, vocab_only=True)), random.Random(1)
+    texts = [_mixed(draw, _names(words)) for _ in range(150)]
+    asked = [
+        {"add_special": add_special, "parse_special": parse_special}
+        for add_special in (True, False)
+        for parse_special in (True, False)
+    ]
+    wholes = [[words.tokenize(text, **how) for text in texts] for how in asked]
+    monkeypatch.setattr(binding, "_WHOLE_BYTES", 1)
+    monkeypatch.setattr(cuts, "_PART_BYTES", 8)
+    assert [[words.tokenize(text, **how) for text in texts] for how in asked] == wholes
+
+
+async def test_many_names_of_special_tokens_are_read_in_no_time(engine: LlamaCppEngine) -> None:
+    tokens = await engine.tokenize("<|im_start|>" * 300_000, add_special=False)
+    assert len(tokens) == 300_000
+    assert len(set(tokens)) == 1
+
+
+async def test_short_text_does_not_wait_for_a_long_one(engine: LlamaCppEngine) -> None:
+    ended = list[str]()
+
+    async def read(text: str, name: str) -> None:
+        await engine.tokenize(text)
+        ended.append(name)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(read("word and " * 300_000, "long"))
+        tasks.create_task(read("word", "short"))
+    assert ended == ["short", "long"]
+
+
+async def test_text_that_nobody_waits_for_is_not_read(engine: LlamaCppEngine) -> None:
+    long = "word and " * 150_000
+    worker = psutil.Process(engine.pid)
+    await engine.tokenize(long)
+    one_s = worker.cpu_times().user
+    async with asyncio.TaskGroup() as tasks:
+        left = [tasks.create_task(engine.tokenize(long)) for _ in range(8)]
+        await engine.tokenize("hi")
+        for task in left:
+            task.cancel()
+    await engine.tokenize(long)
+    assert worker.cpu_times().user - one_s < 4 * one_s

@@ -11,6 +11,7 @@
     ├── ForbiddenError             403
     ├── NotFoundError              404
     │   └── ModelNotFoundError     404
+    ├── ModelBusyError             409  the model is in use, and what is asked needs it for itself
     ├── RequestCanceledError       499  the client left while it waited
     ├── ClientStalledError         499  the client left its answer unread
     ├── NotSupportedError          501  a documented part of the API that this version lacks
@@ -118,6 +119,11 @@ class ModelNotFoundError(NotFoundError):
     def __init__(self, name: str) -> None:
         super().__init__(f"model '{name}' not found")
         self.name = name
+
+
+class ModelBusyError(CorralError):
+    status = 409
+    code = "model_busy"
 
 
 class RequestCanceledError(CorralError):

@@ -55,6 +55,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _WithoutLeavers(logging.Filter):
+    """Leaves out what asyncio says of a client that has left while it was written to: its request's own line tells that."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "socket.send() raised exception."
+
+
 def configure(*, debug: bool, as_json: bool = False, stream: TextIO | None = None) -> None:
     """Sends every logger's lines to `stream` (stderr), once. Prompts are never logged above DEBUG."""
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -62,4 +69,6 @@ def configure(*, debug: bool, as_json: bool = False, stream: TextIO | None = Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.INFO)
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.setLevel(logging.INFO)
+    asyncio_log.filters[:] = [_WithoutLeavers()]

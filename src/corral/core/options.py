@@ -180,11 +180,12 @@ class Options:
     num_predict: int = -1
     num_keep: int = 4
     num_ctx: int | None = None  # None: nobody asked; the scheduler chooses
-    num_batch: int = 512
+    num_batch: int | None = None  # None: nobody asked; the scheduler chooses
     num_gpu: int = -1
     main_gpu: int = 0
     use_mmap: bool | None = None
     num_thread: int = 0
+    draft_num_predict: int = -1  # tokens that a step may compute on a guess, at most; negative: as many as pay; 0: none
     think_budget: int = -1  # tokens that a thought may have; negative: any number
     lora: tuple[
         tuple[int, float], ...
@@ -198,5 +199,5 @@ class Options:
         for layer in layers:
             merged |= checked(layer)
         sampling = Sampling(**{name: merged[name] for name in SAMPLING_OPTIONS if name in merged})
-        rest = {name: value for name, value in merged.items() if name not in SAMPLING_OPTIONS and name != "draft_num_predict"}
+        rest = {name: value for name, value in merged.items() if name not in SAMPLING_OPTIONS}
         return cls(sampling=sampling, **rest)

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from corral.core.errors import BadRequestError
-from corral.core.units import FOREVER_S, keep_alive_s
+from corral.core.units import FOREVER_S, keep_alive_s, size_bytes
 
 DEFAULT_PORT = 11434
 KV_CACHE_TYPES = ("f16", "q8_0", "q4_0", "f32", "bf16", "q5_1", "q5_0", "q4_1")
@@ -87,7 +87,10 @@ class Settings:
     max_queue: int = 512
     context_length: int = 0  # 0: 4096
     flash_attention: bool | None = None
-    kv_cache_type: str = "f16"
+    kv_cache_type: str = ""  # "": f16, or what a model was tuned for
+    kv_ram_bytes: int = -1  # of each model, for conversations that are parked; 0: none; -1: a share of what is free
+    kv_dir: Path | None = None  # where what was computed of prompts outlives its worker; None: nowhere
+    kv_disk_bytes: int = 10 << 30  # of that folder
     memory_budget_bytes: int = 0  # for all models together; 0: what the machine has free
     ignore_images: bool = False  # leave out images that a model cannot read, as Ollama does; else they are refused
     noprune: bool = False
@@ -115,7 +118,10 @@ class Settings:
             max_queue=read.count("MAX_QUEUE", 512),
             context_length=read.count("CONTEXT_LENGTH", 0),
             flash_attention=read.choice("FLASH_ATTENTION"),
-            kv_cache_type=read.one_of("KV_CACHE_TYPE", KV_CACHE_TYPES, "f16"),
+            kv_cache_type=read.one_of("KV_CACHE_TYPE", KV_CACHE_TYPES, ""),
+            kv_ram_bytes=read.size("KV_RAM", -1),
+            kv_dir=Path(read.text("KV_DIR")).expanduser() if read.text("KV_DIR") else None,
+            kv_disk_bytes=read.size("KV_DISK", 10 << 30),
             memory_budget_bytes=read.count("MEMORY_BUDGET", 0),
             ignore_images=read.flag("IGNORE_IMAGES"),
             noprune=read.flag("NOPRUNE"),
@@ -152,6 +158,13 @@ class _Reader:
         if not text.isdecimal():
             raise SettingsError(f"{variable} is {text!r}; it must be a whole number, zero or more")
         return int(text)
+
+    def size(self, name: str, default: int) -> int:
+        variable, text = self._named(name)
+        try:
+            return size_bytes(text) if text else default
+        except BadRequestError as exc:
+            raise SettingsError(f"{variable} is {text!r}; it must be a number of bytes, or a size such as 4GB") from exc
 
     def flag(self, name: str) -> bool:
         """Off where nothing is set. A text that says neither yes nor no is a yes, as in Ollama."""

@@ -3,7 +3,7 @@
 Those that cross to a worker process are frozen msgspec Structs; times are integers in nanoseconds.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,10 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, Any]
     call_id: str = ""
     index: int = 0
+
+
+PLACE: Final = "[img]"  # in a message's text: an image belongs there, and not before the text
+PLACE_APART: Final = "\ue000img\ue000"  # the same, for a text in which the other one is text
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +125,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     shift: bool = True  # on a full context drop the older half and go on; else end with "length"
     jump: bool = True  # all that a grammar dictates goes into one step; else each token has its own, as with logprobs
     logprobs: int = -1  # so many likeliest tokens beside each token of the answer; negative: no logprobs at all
+    draft: int = -1  # tokens that a step may compute on a guess, at most; negative: as many as pay; 0: none
+    client: str = ""  # who asks: clients share the engine evenly
+    priority: int = 0  # lower goes first
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +141,8 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     eval_tokens: int  # tokens generated: dictated ones, a closing end-of-turn token and cut stop strings are among them
     eval_ns: int
     stop_text: str = ""  # the stop string that ended it, if one did
+    draft_tokens: int = 0  # that were computed because the answer was guessed to go on with them
+    confirmed_tokens: int = 0  # of the tokens generated, those that such a guess had right
 
 
 class Begun(msgspec.Struct, frozen=True, array_like=True):
@@ -206,10 +215,15 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     num_batch: int = 512  # tokens per engine step at most
     num_gpu: int = -1  # layers on a GPU; -1: as many as fit
     main_gpu: int = 0
-    num_thread: int = 0  # 0: chosen for this machine
+    num_thread: int = 0  # 0: chosen for this machine, and fewer while other programs want its cores
+    most_threads: int = 0  # to choose from; 0: one a physical core
     use_mmap: bool | None = None  # None: llama.cpp's own choice
     flash_attention: bool | None = None  # None: wherever the backend has it
     kv_cache_type: str = "f16"
+    kv_ram_bytes: int = -1  # RAM for what was computed and is parked outside of KV memory; 0: none; -1: a share of what is free
+    kv_dir: str = ""  # where on disk it outlives the engine; "": nowhere
+    kv_disk_bytes: int = 0  # of that folder, whoever uses it
+    kv_unified: bool = False  # one buffer of KV cells for all sequences; else each has its own
     limit_bytes: int = 0  # of memory that the engine may take in all, until it is told of another limit; 0: what is free
 
 
@@ -222,5 +236,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int  # weights, KV memory and compute buffers together
     vram_bytes: int  # the part of them on GPUs
     can_shift: bool
+    can_displace: bool = False  # of more jobs than n_parallel it runs those that come first, and the others go on after them
     devices: tuple[str, ...] = ()  # as llama.cpp names them, for example "CPU" or "CUDA0: NVIDIA H200"
     media_encoded: int = 0  # images and sounds, or slices of large ones, that its projector has encoded since it was loaded

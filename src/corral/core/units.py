@@ -12,6 +12,7 @@ LONGEST_S = (2**63 - 1) / NS_PER_S  # the largest duration of Go, some 292 years
 
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
+_SIZE = re.compile(r"(\d{1,18}\.?\d{0,9}|\.\d{1,9}) ?([kmgt]?)(?:i?b)?")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)$")
 
 
@@ -54,6 +55,19 @@ def keep_alive_s(value: float | str) -> float:
     except OverflowError:
         return FOREVER_S
     return seconds if 0 <= seconds <= LONGEST_S else FOREVER_S
+
+
+def size_bytes(text: str) -> int:
+    """Bytes in a size such as `512MB`, `1.5g` or `4096`; units are powers of 1024.
+
+    Raises BadRequestError otherwise.
+    >>> size_bytes("4GB"), size_bytes("1.5 MiB"), size_bytes("4096")
+    (4294967296, 1572864, 4096)
+    """
+    found = _SIZE.fullmatch(text.strip().lower())
+    if not found:
+        raise BadRequestError(f"invalid size {text!r}; write a number of bytes, or a size such as 4GB")
+    return int(float(found[1]) * (1 << 10 * " kmgt".index(found[2] or " ")))
 
 
 def rfc3339(at: datetime, *, ns: int | None = None) -> str:

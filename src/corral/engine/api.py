@@ -1,7 +1,8 @@
 """The seam between Corral and whatever runs a model: the Protocols that an engine meets.
 
 An engine takes a rendered prompt and gives back text in steps. It knows no templates, no dialects, no names.
-It owns its own queueing of tokens, never of requests: the scheduler hands it at most `info.n_parallel` jobs at once.
+It owns its own queueing of tokens, never of requests: the scheduler hands it at most `info.n_parallel` jobs at once, or where
+it can displace running ones twice as many.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

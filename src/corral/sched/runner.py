@@ -13,7 +13,7 @@ from corral.core.errors import ServerStoppingError
 from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S, NS_PER_S
 from corral.engine import Engine
-from corral.sched.queue import FairQueue
+from corral.sched.queue import FairQueue, Place
 from corral.store import Model
 
 RunnerState = Literal["loading", "ready", "closing", "closed"]
@@ -35,8 +35,7 @@ class Runner:
         self.is_retired = False  # it takes no more requests: a better one is coming, or it is asked to go
         self.users = 0  # requests that hold it, waiting ones included
         self.idle_since_ns = clock.monotonic_ns()
-        self._places: FairQueue | None = None
-        self._is_refusing = False
+        self._places = FairQueue(0)  # whoever comes while it loads waits in it
         self._clock = clock
         self._timer: Timer | None = None
 
@@ -44,15 +43,14 @@ class Runner:
 
     def loaded(self, engine: Engine) -> None:
         self.engine, self.state = engine, "ready"
-        self._places = FairQueue(engine.info.n_parallel)
-        if self._is_refusing:
-            self._places.close()
         self.ready.set_result(engine)
+        self._places.open(engine.info.n_parallel, may_displace=engine.info.can_displace)
 
     def failed(self, error: Exception) -> None:
         self._end()
         self.ready.set_exception(error)
         self.ready.exception()  # nobody may be waiting any more; that is no news for the log
+        self._places.close()
 
     @property
     def need_bytes(self) -> int:
@@ -82,25 +80,25 @@ class Runner:
     def is_idle(self) -> bool:
         return self.users == 0 and self.state == "ready"
 
-    async def take_place(self, client: str) -> None:
+    async def take_place(self, client: str, priority: int) -> Place:
         """Waits until the engine is ready and one of its places is free. Raises what the load ended with."""
-        await asyncio.shield(self.ready)
-        assert self._places is not None
-        await self._places.take(client)
+        try:
+            return await self._places.take(client, priority)
+        except ServerStoppingError:
+            if self.ready.done() and (error := self.ready.exception()):
+                raise error from None
+            raise
 
-    def try_place(self) -> bool:
-        """Takes a place without waiting, if the engine is ready and one is free."""
-        return self._places is not None and self._places.take_free()
+    def try_place(self, client: str, priority: int) -> Place | None:
+        """A place, without waiting, if the engine is ready and one is free."""
+        return self._places.take_free(client, priority)
 
-    def free_place(self) -> None:
-        assert self._places is not None
-        self._places.give_back()
+    def free_place(self, place: Place) -> None:
+        self._places.give_back(place)
 
     def refuse(self) -> None:
         """The server stops: nobody gets a place any more, whether it waits for one already or comes."""
-        self._is_refusing = True
-        if self._places:
-            self._places.close()
+        self._places.close()
 
     # Keep-alive
 

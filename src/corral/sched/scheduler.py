@@ -10,36 +10,36 @@ When the server stops nothing is begun any more, and whoever waits or loses its 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from corral.core.aio import Background
 from corral.core.clock import Clock, SystemClock
-from corral.core.errors import CorralError, EngineCrashedError, ModelLoadError, ServerStoppingError
+from corral.core.errors import CorralError, EngineCrashedError, ModelBusyError, ModelLoadError, ServerStoppingError
 from corral.core.options import Options
 from corral.core.settings import Settings
+from corral.core.tuning import placement_of
 from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S, NS_PER_S
-from corral.engine import Engine, Launcher, ProgressCallback, padded_context
+from corral.engine import Engine, Launcher
+from corral.sched.patience import Patience
 from corral.sched.placement import (
-    DEFAULT_CONTEXT,
-    DEFAULT_PARALLEL,
-    LEAST_CONTEXT_WITH_IMAGES,
     Memory,
     Placement,
     SystemMemory,
     needed_bytes,
 )
-from corral.sched.queue import Line, WaitingRoom
+from corral.sched.queue import Line, Place, WaitingRoom
 from corral.sched.runner import Runner
+from corral.sched.specs import asked_for, no_smaller, serves, untuned_spec
+from corral.sched.tuned import TunedModels
 from corral.store import Model, ModelName
 
 log: Final = logging.getLogger(__name__)
-T = TypeVar("T")
 _PATIENCE_S: Final = 10.0  # that a load waits for busy models to become idle
 
 
@@ -50,6 +50,7 @@ class Lease:
     engine: Engine
     num_ctx: int  # tokens this request may use
     load_ns: int  # waited for the model and for the place
+    place: Place  # it is told there what the request cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,13 @@ class Scheduler:
     """Made once per server. `close` takes no more requests, `aclose` ends every engine too."""
 
     def __init__(
-        self, launcher: Launcher, settings: Settings, *, clock: Clock | None = None, memory: Memory | None = None
+        self,
+        launcher: Launcher,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        memory: Memory | None = None,
+        tuned: TunedModels | None = None,
     ) -> None:
         self._launcher = launcher
         self._settings = settings
@@ -79,14 +86,16 @@ class Scheduler:
         self._waiting = WaitingRoom(settings.max_queue)
         self._lines: list[Line] = []
         self._is_closing = False
+        self._tuned = tuned
+        self._told_of_requests: dict[ModelName, Callable[[], None]] = {}
         self._background = Background(self._report)
         self._memory_news = asyncio.Event()  # set once, and replaced by the next one, whenever memory may have become free
 
     @asynccontextmanager
     async def lease(
-        self, model: Model, options: Options, *, keep_alive_s: float | None = None, client: str = ""
+        self, model: Model, options: Options, *, keep_alive_s: float | None = None, client: str = "", priority: int = 0
     ) -> AsyncIterator[Lease]:
-        """The model's engine, loaded if need be, and a place on it.
+        """The model's engine, loaded if need be, and a place on it. Of those who wait, lower priorities go first.
 
         Raises QueueFullError when too many wait, ModelLoadError when it cannot be loaded, ServerStoppingError when the server
         stops, also instead of an EngineCrashedError in the block.
@@ -94,18 +103,20 @@ class Scheduler:
         if self._is_closing:
             raise ServerStoppingError
         began_ns = self._clock.monotonic_ns()
-        wanted = self._spec(model, options)
+        if told := self._told_of_requests.get(model.name):
+            told()
+        wanted = await self._wanted(model, options)
         keep_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
-        runner = await self._take_place(model, wanted, keep_s, client)
+        runner, place = await self._take_place(model, wanted, keep_s, client, priority)
         try:
             engine = runner.ready.result()
-            yield Lease(engine, min(wanted.n_ctx, engine.info.n_ctx), self._clock.monotonic_ns() - began_ns)
+            yield Lease(engine, min(wanted.n_ctx, engine.info.n_ctx), self._clock.monotonic_ns() - began_ns, place)
         except EngineCrashedError as exc:
             if self._is_closing:
                 raise ServerStoppingError from exc
             raise
         finally:
-            runner.free_place()
+            runner.free_place(place)
             self._drop(runner)
 
     def line(self, places: int) -> Line:
@@ -123,6 +134,40 @@ class Scheduler:
             if runner.is_idle:
                 self._retire(runner)
                 await runner.closed.wait()
+
+    @contextmanager
+    def alone(self, name: ModelName, on_request: Callable[[], None]) -> Iterator[None]:
+        """A block in which nobody uses the model; `on_request` is called when a request for it comes, which is served.
+
+        Raises ModelBusyError where somebody uses it already.
+        """
+        others = [r for r in (*self._runners.values(), *self._leaving) if r.model.name == name and r.users]
+        if others or name in self._told_of_requests:
+            raise ModelBusyError(f"{name.short} is in use; try again when no request for it runs or waits")
+        self._told_of_requests[name] = on_request
+        try:
+            yield
+        finally:
+            del self._told_of_requests[name]
+
+    @asynccontextmanager
+    async def trial(self, model: Model, spec: LoadSpec) -> AsyncIterator[Engine]:
+        """An engine that no request gets, loaded as `spec` says, for the length of the block. Raises as `lease`."""
+        if self._is_closing:
+            raise ServerStoppingError
+        runner = Runner(model, spec, clock=self._clock)
+        runner.is_retired = True
+        runner.hold(0.0)
+        self._leaving.add(runner)
+        try:
+            engine = await self._launched(runner)
+            engine.on_change = self._announce_memory
+            runner.loaded(engine)
+            self._announce_memory()
+            yield engine
+        finally:
+            runner.drop()
+            await self._end(runner)
 
     def running(self) -> list[Running]:
         """What is in memory, latest expiry first."""
@@ -148,60 +193,52 @@ class Scheduler:
 
     # Finding or making a runner
 
-    async def _take_place(self, model: Model, wanted: LoadSpec, keep_alive_s: float, client: str) -> Runner:
+    async def _take_place(
+        self, model: Model, wanted: LoadSpec, keep_alive_s: float, client: str, priority: int
+    ) -> tuple[Runner, Place]:
         """A runner that serves what is wanted, with a hold and a place on it."""
         found = self._find(model, wanted)
-        if found and found.try_place():
+        if found and (free := found.try_place(client, priority)):
             found.hold(keep_alive_s)
-            return found
-        self._waiting.enter()  # refuses before anything is changed
+            return found, free
+        self._waiting.enter(client)  # refuses before anything is changed
         try:
             runner = found or self._replace(model, wanted)
             runner.hold(keep_alive_s)
             try:
-                await runner.take_place(client)
+                place = await runner.take_place(client, priority)
             except BaseException:
                 self._drop(runner)
                 raise
-            return runner
+            return runner, place
         finally:
-            self._waiting.leave()
+            self._waiting.leave(client)
 
     def _find(self, model: Model, wanted: LoadSpec) -> Runner | None:
         found = self._runners.get(model.name)
-        if found and found.is_usable and found.model.digest == model.digest and _serves(found.spec, wanted):
+        if found and found.is_usable and found.model.digest == model.digest and serves(found.spec, wanted):
             return found
         return None
 
     def _replace(self, model: Model, wanted: LoadSpec) -> Runner:
         """Begins to load the model as wanted. What its name had until now takes no more requests."""
         old = self._runners.get(model.name)
-        runner = Runner(model, _grown(old, model, wanted) if old else wanted, clock=self._clock)
+        if old and old.model.digest == model.digest:
+            wanted = no_smaller(wanted, old.spec)
+        runner = Runner(model, wanted, clock=self._clock)
         if old:
             self._retire(old)
         self._runners[model.name] = runner
         self._background.start(self._load(runner), name=f"load {model.name.short}")
         return runner
 
-    def _spec(self, model: Model, options: Options) -> LoadSpec:
-        trained = model.gguf.context_length or DEFAULT_CONTEXT
-        wanted = options.num_ctx or self._settings.context_length or DEFAULT_CONTEXT
-        if model.projector_paths:
-            wanted = max(wanted, LEAST_CONTEXT_WITH_IMAGES)
-        return LoadSpec(
-            model_path=str(model.model_path),
-            adapter_paths=tuple(map(str, model.adapter_paths)),
-            projector_paths=tuple(map(str, model.projector_paths)),
-            n_ctx=min(padded_context(wanted), padded_context(trained)),
-            n_parallel=self._settings.num_parallel or DEFAULT_PARALLEL,
-            num_batch=options.num_batch,
-            num_gpu=options.num_gpu,
-            main_gpu=options.main_gpu,
-            num_thread=options.num_thread,
-            use_mmap=options.use_mmap,
-            flash_attention=self._settings.flash_attention,
-            kv_cache_type=self._settings.kv_cache_type,
-        )
+    async def _wanted(self, model: Model, options: Options) -> LoadSpec:
+        """With what was measured to be best for the model, where nobody has chosen otherwise."""
+        spec = untuned_spec(model, options, self._settings)
+        if self._tuned is None:
+            return spec
+        tuned = await self._tuned.settings(model, placement_of(spec))
+        return tuned.applied(spec, keeps=asked_for(options, self._settings))
 
     # Loading
 
@@ -224,14 +261,21 @@ class Scheduler:
             engine.on_change = self._announce_memory
             runner.loaded(engine)
             load_ms = (self._clock.monotonic_ns() - began_ns) // 1_000_000
-            log.info("model loaded", extra={"model": name, "size_bytes": engine.info.size_bytes, "load_ms": load_ms})
+            told = {"model": name, "size_bytes": engine.info.size_bytes, "load_ms": load_ms}
+            log.info("model loaded", extra=told | self._tuned_in(runner))
             self._announce_memory()  # it may have taken less than was thought
             if not runner.users:
                 self._settle(runner)
 
+    def _tuned_in(self, runner: Runner) -> dict[str, str]:
+        """For the log: the measured settings that it is loaded with."""
+        settings = self._tuned.known(runner.model) if self._tuned else None
+        return {"tuned": str(settings)} if settings and settings.applied(runner.spec) == runner.spec else {}
+
     async def _launched(self, runner: Runner) -> Engine:
-        await self._unless_stalled(runner, lambda _tell: self._launcher.devices())  # its GPUs are known then
         model, spec = runner.model, runner.spec
+        patience = Patience(model.name.short, self._settings.load_timeout_s)
+        await patience.run(lambda _tell: self._launcher.devices())  # its GPUs are known then
         runner.estimated_bytes = needed_bytes(
             model.gguf,
             model.model_path.stat().st_size,
@@ -241,28 +285,7 @@ class Scheduler:
         )
         await self._make_room(runner)
         spec = msgspec.structs.replace(spec, limit_bytes=self._placement.limit_bytes(runner, self._others(runner)))
-        return await self._unless_stalled(runner, lambda tell: self._launcher.launch(spec, tell))
-
-    async def _unless_stalled(self, runner: Runner, work: Callable[[ProgressCallback], Awaitable[T]]) -> T:
-        """What the work gives. Raises ModelLoadError when it has told of no progress for too long."""
-        stall_s = self._settings.load_timeout_s
-        loop = asyncio.get_running_loop()
-        limit = asyncio.timeout(None if stall_s == FOREVER_S else stall_s)
-
-        def tell(_share: float) -> None:
-            if limit.when() is not None and not limit.expired():
-                limit.reschedule(loop.time() + stall_s)
-
-        try:
-            async with limit:
-                return await work(tell)
-        except TimeoutError as exc:
-            if not limit.expired():
-                raise
-            raise ModelLoadError(
-                f"loading {runner.model.name.short} made no progress for {stall_s:g} seconds and was given up; "
-                "OLLAMA_LOAD_TIMEOUT sets how long to wait"
-            ) from exc
+        return await patience.run(lambda tell: self._launcher.launch(spec, tell))
 
     async def _make_room(self, runner: Runner) -> None:
         """Waits for the memory this load needs, evicting idle models. Raises ModelLoadError where it can never be had.
@@ -369,18 +392,6 @@ class Scheduler:
 
     def _report(self, error: BaseException) -> None:
         log.error("scheduler task failed", exc_info=error)
-
-
-def _serves(have: LoadSpec, want: LoadSpec) -> bool:
-    """Can an engine loaded as `have` serve a request that wants `want`?"""
-    return have.n_ctx >= want.n_ctx and msgspec.structs.replace(have, n_ctx=want.n_ctx) == want
-
-
-def _grown(found: Runner, model: Model, spec: LoadSpec) -> LoadSpec:
-    """A replacement never has a smaller context than what it replaces: the others who use the model would grow it again."""
-    if found.model.digest != model.digest or found.spec.n_ctx <= spec.n_ctx:
-        return spec
-    return msgspec.structs.replace(spec, n_ctx=found.spec.n_ctx)
 
 
 def _as_load_error(error: Exception, name: str) -> ModelLoadError:

@@ -2,7 +2,7 @@
 
 from corral.store.blobs import BlobWriter
 from corral.store.file_lock import try_lock, wait_for_lock
-from corral.store.files import store_errors, write_atomically
+from corral.store.files import FileStamp, store_errors, write_atomically
 from corral.store.gguf import GgufError, GgufHeader, LongArray, Tensor, read_header
 from corral.store.gguf_info import RANK_POOLING, GgufInfo, human_count, read_info
 from corral.store.gguf_split import Shard, merge_shards, order_shards, shard_count
@@ -38,6 +38,7 @@ from corral.store.modelfile import (
 from corral.store.names import DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, ModelName
 from corral.store.safetensors import SafetensorsError, SafetensorsHeader, read_safetensors
 from corral.store.store import Damaged, Listing, Store
+from corral.store.tunings import tuning_files
 
 __all__ = [
     "ADAPTER_LAYER",
@@ -63,6 +64,7 @@ __all__ = [
     "UNQUANTIZED",
     "BlobWriter",
     "Damaged",
+    "FileStamp",
     "GgufError",
     "GgufHeader",
     "GgufInfo",
@@ -96,6 +98,7 @@ __all__ = [
     "shard_count",
     "store_errors",
     "try_lock",
+    "tuning_files",
     "wait_for_lock",
     "write_atomically",
 ]

@@ -118,7 +118,7 @@ def _leftovers(root: Root, users: Mapping[str, set[ModelName]], now_s: float) ->
         changed_s = stat_result.st_mtime if kind == "temporary" else max(stat_result.st_mtime, stat_result.st_ctime)
         yield _leftover(root, entry, kind, size_bytes, now_s - changed_s)
 
-    for entry in _half_written(root.layout.manifests, _MANIFEST_DEPTH):
+    for entry in (*_half_written(root.layout.manifests, _MANIFEST_DEPTH), *_half_written(root.layout.root, depth=1)):
         stat_result = _stat(entry)
         if stat_result and stat.S_ISREG(stat_result.st_mode):
             yield _leftover(root, entry, "temporary", stat_result.st_size, now_s - stat_result.st_mtime)
@@ -130,7 +130,7 @@ def _leftovers(root: Root, users: Mapping[str, set[ModelName]], now_s: float) ->
 
 
 def _half_written(folder: Path, depth: int) -> Iterator[os.DirEntry[str]]:
-    """Manifests of writers that were killed."""
+    """Manifests and the like of writers that were killed."""
     with suppress(StoreError):  # a folder that this user may not read has nothing that it may remove
         for entry in _entries(folder):
             if entry.name.startswith(TEMPORARY_PREFIX):

@@ -6,6 +6,7 @@
     blobs/sha256-HEX-partial-N              what is in it so far
     blobs/.tmp-…                            a file that is being written; whoever writes it removes it
     .incoming/… .creating/…                 folders in which what will be blobs is made, each locked by who uses it
+    tuned.json                              settings that were measured for models, see `tunings`
     .lock                                   held by who writes a manifest or removes a blob
 Source: ollama@v0.32 manifest/paths.go.
 """
@@ -52,6 +53,10 @@ class Layout:
     @property
     def blobs(self) -> Path:
         return self.root / "blobs"
+
+    @property
+    def tunings(self) -> Path:
+        return self.root / "tuned.json"
 
     def manifest(self, name: ModelName) -> Path:
         return self.manifests.joinpath(*name.parts)

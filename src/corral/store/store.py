@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from corral.core.errors import BadRequestError, CorralError, ModelCorruptError, ModelNotFoundError, StoreError
+from corral.core.tuning import Machine, Tuning
 from corral.store.blobs import BlobWriter
 from corral.store.care import YOUNG_S, Sweep, survey
 from corral.store.files import FileStamp, make_folder, store_errors
@@ -29,6 +30,7 @@ from corral.store.manifests import StoredManifest
 from corral.store.model import MODEL_LAYER, Model
 from corral.store.names import ModelName
 from corral.store.roots import Root
+from corral.store.tunings import Tunings
 from corral.store.wanted import Wanted
 from corral.wire.care import Pruned, StoreUse
 from corral.wire.registry import Descriptor, Manifest
@@ -82,6 +84,7 @@ class Store:
         self._lock = StoreLock(root)  # no blob is removed while a manifest that may need it is written
         self._clock = clock
         self._wanted = Wanted(clock)
+        self._tunings = Tunings(self._own.layout)
         self._models: dict[ModelName, _Known] = {}
 
     @property
@@ -153,6 +156,7 @@ class Store:
             except OSError as exc:
                 raise StoreError(f"cannot remove model {spelled.short!r}: {exc.strerror}") from exc
             self._own.remove_unused(blobs, self._wanted)
+            self._tunings.drop_orphans(self.has_blob)
         self._models.pop(spelled, None)
 
     def has_blob(self, digest: str) -> bool:
@@ -224,7 +228,10 @@ class Store:
         with self._lock.held():
             before = self._own.digests(name)
             self._written(name, manifest, layers)
-            return self._own.remove_unused(before, self._wanted) if prune else set()
+            removed = self._own.remove_unused(before, self._wanted) if prune else set()
+            if removed:
+                self._tunings.drop_orphans(self.has_blob)
+            return removed
 
     def copy(self, source: ModelName, destination: ModelName, *, prune: bool) -> ModelName:
         """Gives a model a second name, its manifest byte for byte; gives that name as the store spells it.
@@ -242,6 +249,24 @@ class Store:
                 self._own.remove_unused(before, self._wanted)
             return spelled
 
+    def tunings_stamp(self) -> FileStamp | None:
+        """Another one whenever `tunings` gives others. Looks at a file's metadata, reads nothing."""
+        return self._tunings.stamp()
+
+    def tunings(self) -> Sequence[Tuning]:
+        """Every choice that was measured for a model, of whatever machine."""
+        return self._tunings.read()
+
+    def put_tuning(self, tuning: Tuning) -> None:
+        """Keeps a choice, in place of an older one for the same files on the same machine. Raises StoreError."""
+        with self._lock.held():
+            self._tunings.put(tuning)
+
+    def remove_tuning(self, files: Sequence[str], machine: Machine) -> bool:
+        """Forgets that choice; whether there was one. Raises StoreError."""
+        with self._lock.held():
+            return self._tunings.remove(files, machine)
+
     def usage(self) -> StoreUse:
         """What is in our own store, and who needs it. Raises StoreError."""
         return survey(self._own, self.blob_path, self._clock())
@@ -256,7 +281,10 @@ class Store:
         if not self.root.is_dir():
             return Pruned()
         with self._lock.held():
-            return sweep.run(self._own, self._clock())
+            pruned = sweep.run(self._own, self._clock())
+            if not dry_run:
+                self._tunings.drop_orphans(self.has_blob)
+            return pruned
 
     def sweep(self, *, noprune: bool = False) -> None:
         """What a server begins with: removes what writers that were killed have left behind, and blobs that nobody needs.
@@ -267,6 +295,7 @@ class Store:
             return
         with self._lock.held():
             pruned = Sweep(blobs=not noprune).run(self._own, self._clock())
+            self._tunings.drop_orphans(self.has_blob)
         if pruned.removed:
             size_bytes = sum(item.size_bytes for item in pruned.removed)
             log.info("store swept", extra={"files": len(pruned.removed), "bytes": size_bytes})

@@ -117,6 +117,10 @@ class CountTokensRequest(Request, frozen=True):
     compaction: Refused = None
 
 
+class Metadata(Request, frozen=True):
+    user_id: Annotated[str | None, Meta(description="whose request it is: users share the server evenly")] = None
+
+
 class MessagesRequest(CountTokensRequest, frozen=True):
     """The conversation to go on with. Where the last message is the assistant's, the answer goes on from it."""
 
@@ -126,7 +130,8 @@ class MessagesRequest(CountTokensRequest, frozen=True):
     top_p: float | None = None
     top_k: int | None = None
     stop_sequences: list[str] | None = None
-    metadata: Unused = None
+    metadata: Metadata | None = None
+    priority: Annotated[int | None, Meta(description="only here: lower goes first where requests wait; 0 where absent")] = None
     service_tier: Unused = None
 
 

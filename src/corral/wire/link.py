@@ -25,6 +25,17 @@ class Load(Frame, frozen=True):
     spec: LoadSpec
 
 
+class Attach(Frame, frozen=True):
+    """The next piece of a medium of a job that is about to be submitted, which has none itself then.
+
+    So images of any size cross in frames of bounded size, and hold up neither side.
+    """
+
+    job_id: int
+    number: int  # of the medium, from 0 on
+    data: bytes
+
+
 class Submit(Frame, frozen=True):
     job_id: int
     job: Job
@@ -151,7 +162,7 @@ class CallFailed(Frame, frozen=True):
     is_asked_wrong: bool = False
 
 
-ToWorker = Load | Submit | Embed | Cancel | Tokenize | Detokenize | Limit
+ToWorker = Load | Attach | Submit | Embed | Cancel | Tokenize | Detokenize | Limit
 FromWorker = (
     Hello | Progress | Loaded | LoadFailed | Taken | StepFrame | Embedded | Overflow | JobFailed | Tokens | Pieces | CallFailed
 )

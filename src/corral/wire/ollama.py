@@ -24,6 +24,9 @@ Streams = Annotated[bool | None, Meta(description="true where absent")]
 Base64Images = Annotated[list[str] | None, Meta(description="base64")]
 Nanoseconds = Annotated[int, Meta(description="nanoseconds")]
 Bytes = Annotated[int, Meta(description="bytes")]
+Priority = Annotated[
+    int | None, Meta(description="lower goes first where requests wait; 0 where absent; only here, not in Ollama")
+]
 OldModelField = Annotated[str | None, Meta(description="an old word for model")]
 
 
@@ -85,6 +88,7 @@ class ChatRequest(Request, frozen=True):
     debug_render_only: bool | None = msgspec.field(name="_debug_render_only", default=None)
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    priority: Priority = None
 
 
 class GenerateRequest(Request, frozen=True):
@@ -111,6 +115,7 @@ class GenerateRequest(Request, frozen=True):
     debug_render_only: bool | None = msgspec.field(name="_debug_render_only", default=None)
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    priority: Priority = None
 
 
 class ReplyMessage(Response, frozen=True):
@@ -196,6 +201,7 @@ class EmbedRequest(Request, frozen=True):
     dimensions: Annotated[int | None, Meta(description="numbers of each vector to keep; all where absent")] = None
     keep_alive: KeepAlive = None
     options: Json | None = None
+    priority: Priority = None
 
 
 class EmbedResponse(Response, frozen=True):
@@ -215,6 +221,7 @@ class EmbeddingRequest(Request, frozen=True):
     prompt: str | None = None
     keep_alive: KeepAlive = None
     options: Json | None = None
+    priority: Priority = None
 
 
 class EmbeddingResponse(Response, frozen=True):

@@ -16,6 +16,8 @@ Refused = Annotated[Any, Meta(description="not taken: a request with it is refus
 KeepAlive = Annotated[Any, Meta(description='only here: seconds, or a duration such as "5m"; negative: for ever')]
 OwnNumber = Annotated[float | None, Meta(description="only here")]
 OwnInteger = Annotated[int | None, Meta(description="only here")]
+Priority = Annotated[int | None, Meta(description="only here: lower goes first where requests wait; 0 where absent")]
+User = Annotated[str | None, Meta(description="whose request it is: users share the server evenly")]
 Options = Annotated[Json | None, Meta(description="only here: options as under /api; what has a field of its own goes before")]
 
 
@@ -56,6 +58,13 @@ class GenerationRequest(Request, frozen=True):
     num_ctx: OwnInteger = None
     keep_alive: KeepAlive = None
     options: Options = None
+    priority: Priority = None
+    service_tier: Annotated[
+        str | None, Meta(description="where requests wait: flex goes after others, priority before them")
+    ] = None
+    user: User = None
+    safety_identifier: Annotated[str | None, Meta(description="goes before user")] = None
+    prompt_cache_key: Annotated[str | None, Meta(description="whose request it is, where there is no user")] = None
     think: Annotated[Any, Meta(description='only here: true, false, "low", "medium", "high" or "max"')] = None
     grammar: Annotated[str | None, Meta(description="only here: GBNF that the answer is to meet")] = None
     regex: Annotated[str | None, Meta(description="only here: what the answer is to match")] = None
@@ -238,6 +247,7 @@ class ChatCompletion(Truncated, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    service_tier: Annotated[str, Meta(description="where one was asked for")] = ""
 
 
 class ToolFunctionDelta(Response, frozen=True, kw_only=True):
@@ -279,6 +289,7 @@ class ChatCompletionChunk(Truncated, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChunkChoice]
     usage: Usage | None = None
+    service_tier: str = ""
 
 
 # Completions
@@ -333,39 +344,6 @@ class CompletionChunk(Truncated, frozen=True, kw_only=True):
     model: str
     system_fingerprint: str
     usage: Usage | None = None
-
-
-# Embeddings
-
-
-class EmbeddingsRequest(Request, frozen=True):
-    """The texts to make vectors of."""
-
-    model: str | None = None
-    input: Annotated[Any, Meta(description="a text, a list of texts, a list of tokens, or a list of lists of tokens")] = None
-    dimensions: Annotated[int | None, Meta(description="numbers of each vector to keep; all where absent")] = None
-    encoding_format: Annotated[str | None, Meta(description="float, or base64 of 32-bit floats")] = None
-    truncate: Annotated[bool | None, Meta(description="only here; false: refuse an input that is too long")] = None
-    keep_alive: KeepAlive = None
-    options: Options = None
-
-
-class EmbeddingItem(msgspec.Struct, frozen=True):
-    object: str
-    embedding: Annotated[list[float] | str, Meta(description="numbers, or base64")]
-    index: int
-
-
-class EmbeddingsUsage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingsList(msgspec.Struct, frozen=True):
-    object: str
-    data: list[EmbeddingItem]
-    model: str
-    usage: EmbeddingsUsage
 
 
 # Models

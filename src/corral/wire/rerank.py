@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from corral.wire.openai import EmbeddingsUsage, KeepAlive, Options, Request, Response
+from corral.wire.openai import KeepAlive, Options, Priority, Request, Response
+from corral.wire.openai_embed import EmbeddingsUsage
 
 
 class SentDocument(Request, frozen=True):
@@ -23,6 +24,7 @@ class DocumentsRequest(Request, frozen=True):
     truncate: Annotated[bool | None, Meta(description="only here; false: refuse a text that is too long")] = None
     keep_alive: KeepAlive = None
     options: Options = None
+    priority: Priority = None
 
 
 class RankedText(msgspec.Struct, frozen=True):

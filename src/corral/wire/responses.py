@@ -109,11 +109,7 @@ class ResponsesRequest(GenerationRequest, frozen=True, kw_only=True):
     store: Annotated[bool | None, Meta(description="false: the response is not kept for previous_response_id")] = None
     metadata: dict[str, str] | None = None
     max_tool_calls: Annotated[int | None, Meta(description="of tools that the server calls itself: there are none")] = None
-    prompt_cache_key: Unused = None
     prompt_cache_retention: Unused = None
-    safety_identifier: Unused = None
-    service_tier: Unused = None
-    user: Unused = None
     background: Refused = None
     context_management: Refused = None
     conversation: Refused = None

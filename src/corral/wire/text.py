@@ -1,4 +1,4 @@
-"""What crosses the wire under /api beside Ollama's API: tokens, rendered prompts and rankings. Shapes only, no behaviour.
+"""What crosses the wire under /api beside Ollama's API: tokens, rendered prompts, rankings, and what to tune. Shapes only.
 
 Made as Ollama's own are, see corral.wire.ollama; the names are llama.cpp's server's, and for rankings Jina's and Cohere's.
 Source: llama.cpp tools/server/README.md.
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from corral.wire.ollama import Json, KeepAlive, Message, Nanoseconds, Request, Response, Think
+from corral.wire.ollama import Json, KeepAlive, Message, Nanoseconds, Priority, Request, Response, Streams, Think
 
 Piece = Annotated[str | list[int], Meta(description="text, or bytes where it is a part of a character")]
 
@@ -79,6 +79,7 @@ class RerankRequest(Request, frozen=True):
     truncate: Annotated[bool | None, Meta(description="false: refuse a text that is too long")] = None
     keep_alive: KeepAlive = None
     options: Json | None = None
+    priority: Priority = None
 
 
 class RankedDocument(Response, frozen=True):
@@ -99,3 +100,17 @@ class RerankResponse(Response, frozen=True):
     total_duration: Nanoseconds = 0
     load_duration: Nanoseconds = 0
     prompt_eval_count: int = 0
+
+
+class TuneRequest(Request, frozen=True):
+    """The model to measure. It must not be in use; a request for it that comes meanwhile goes first, and ends the tuning."""
+
+    model: str | None = None
+    rounds: Annotated[int | None, Meta(description="how often each way to set the engine up is measured; 3 where absent")] = (
+        None
+    )
+    budget: Annotated[float | None, Meta(description="seconds that it may take, about; 180 where absent")] = None
+    allow_lossy: Annotated[bool | None, Meta(description="choose also what changes the model's answers")] = None
+    dry_run: Annotated[bool | None, Meta(description="store nothing")] = None
+    clear: Annotated[bool | None, Meta(description="remove what is stored, and measure nothing")] = None
+    stream: Streams = None

@@ -22,6 +22,7 @@ def lines() -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = before
     root.setLevel(level)
+    logging.getLogger("asyncio").filters.clear()
 
 
 def test_control_characters_make_no_line_and_reach_no_terminal(lines: io.StringIO) -> None:
@@ -52,3 +53,11 @@ def test_traceback_keeps_its_lines_and_none_begins_as_an_event_does() -> None:
 def test_message_that_ends_its_own_line_stays_one_line(lines: io.StringIO) -> None:
     logging.getLogger("uvicorn.error").error("Exception in ASGI application\n")
     assert lines.getvalue().endswith(" error   Exception in ASGI application\n")
+
+
+def test_a_client_that_left_while_it_was_written_to_is_no_warning(lines: io.StringIO) -> None:
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.warning("socket.send() raised exception.")
+    asyncio_log.warning("something else")
+    assert lines.getvalue().count("\n") == 1
+    assert "something else" in lines.getvalue()

@@ -116,3 +116,16 @@ def test_flash_attention_can_be_left_to_the_server(text: str) -> None:
 @pytest.mark.parametrize(("text", "debug"), [("2", True), ("00", False), ("-1", False), ("info", False)])
 def test_debug_takes_levels(text: str, debug: bool) -> None:
     assert Settings.from_env({"OLLAMA_DEBUG": text}).debug is debug
+
+
+def test_the_prefix_cache_has_a_share_of_ram_and_no_disk_unless_told_otherwise() -> None:
+    settings = Settings.from_env({})
+    assert (settings.kv_ram_bytes, settings.kv_dir, settings.kv_disk_bytes) == (-1, None, 10 << 30)
+    told = Settings.from_env({"CORRAL_KV_RAM": "0", "CORRAL_KV_DIR": "/var/cache/corral", "CORRAL_KV_DISK": "2.5GB"})
+    assert (told.kv_ram_bytes, told.kv_dir, told.kv_disk_bytes) == (0, Path("/var/cache/corral"), 5 << 29)
+
+
+@pytest.mark.parametrize("name", ["CORRAL_KV_RAM", "CORRAL_KV_DISK"])
+def test_a_size_that_is_none_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{name} is 'much'.*4GB"):
+        Settings.from_env({name: "much"})

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from corral.core.errors import BadRequestError
-from corral.core.units import duration_s, keep_alive_s, rfc3339, rfc3339_from_ns
+from corral.core.units import duration_s, keep_alive_s, rfc3339, rfc3339_from_ns, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,17 @@ def test_times_are_written_without_trailing_zeros(at: datetime, text: str) -> No
 
 def test_a_time_in_nanoseconds_keeps_all_nine_digits() -> None:
     assert rfc3339_from_ns(1_767_323_045_123_456_789) == "2026-01-02T03:04:05.123456789Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("4096", 4096), ("1k", 1024), ("512MB", 512 << 20), ("1.5 GiB", 3 << 29), (" 2g ", 2 << 30), ("1T", 1 << 40)],
+)
+def test_sizes_are_read_with_and_without_units(text: str, size: int) -> None:
+    assert size_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "1 PB", "1,5g", "one", "9" * 40, "1e9"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadRequestError, match="invalid size"):
+        size_bytes(text)

@@ -395,7 +395,7 @@ def test_prompt_advances_beside_running_answers_however_slow_the_machine_is() ->
     toy.context.batches.clear()
     toy.submit("z" * 2000, num_ctx=4096, num_predict=1)
     toy.step()
-    assert sorted(count for *_, count in batches_of(toy)[0]) == [1, 32]
+    assert sorted(count for *_, count in batches_of(toy)[0]) == [1, 8]
 
 
 # Failing

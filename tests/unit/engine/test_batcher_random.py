@@ -7,6 +7,7 @@ import pytest
 
 from corral.core.options import adapter_scales
 from corral.wire.link import JobFailed, Overflow
+from tests.support.drafts import AnyDrafts
 from tests.support.toy_engine import Toy, answer
 
 SCALES: tuple[tuple[tuple[int, float], ...], ...] = ((), (), ((0, 0.5),), ((1, 1.0), (0, 1.0)), ((1, 0.0),))
@@ -48,6 +49,9 @@ class Story:
             "saves": random.random() < 0.8,
             "adds_bos": random.random() < 0.5,
             "filling": random.choice([None, AnyFilling(random)]),
+            "speculation": random.choice([None, AnyDrafts(random)]),
+            "spare_logits": random.choice([0, 3, 15]),
+            "is_even": random.random() < 0.5,
             "adapters": random.choice([0, 0, 2]),
         }
         self.toy = Toy(**settings)
@@ -56,6 +60,7 @@ class Story:
         self.begun: list[tuple[str, dict[str, Any]]] = []
         self.cancelled: set[int] = set()
         self.may_fail = settings["memory_for"] < 1_000_000
+        self.is_mixed = random.random() < 0.5
 
     def play(self) -> None:
         what = self.random.choices([self.begin, self.step, self.cancel, self.fail], [50, 50, 6, 1])[0]
@@ -75,6 +80,8 @@ class Story:
             "num_keep": self.random.choice([4, 0, -1, 60]),
             "stop": self.random.choice([(), (), ("a", "xyz"), ("qu", "ab", "e")]),
             "adapters": self.random.choice(SCALES) if self.adapters else (),
+            "client": self.random.choice("aaab") if self.is_mixed else "",
+            "priority": self.random.choice([0, 0, 0, -1, 3]) if self.is_mixed else 0,
         }
         self.begun.append((prompt, job))
         self.toy.submit(prompt, **job)

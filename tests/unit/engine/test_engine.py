@@ -5,12 +5,14 @@ from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from corral.core.errors import ContextOverflowError, EngineCrashedError, EngineError, EngineLostError
 from corral.core.types import Begun, EngineInfo, Finish, Job, Step, TokenChance, TokenLogprob
 from corral.engine.llamacpp.engine import LlamaCppEngine
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
+    Attach,
     CallFailed,
     Cancel,
     Frame,
@@ -65,6 +67,26 @@ async def test_steps_come_as_they_are_gained_and_end_with_the_finish(engine: Lla
         worker.on_frame(StepFrame([Gain(1, "c", FINISH)]))
         assert [step async for step in steps] == [Step("b"), Step("c", FINISH)]
     assert worker.told == [Submit(1, JOB)]
+
+
+async def test_large_media_go_ahead_of_their_job_in_pieces(engine: LlamaCppEngine, worker: Listener) -> None:
+    media = (b"a" * 600_000, b"", b"b")
+    async with engine.generate(replace(JOB, media=media)) as steps:
+        *pieces, submit = worker.told
+        assert submit == Submit(1, JOB)
+        assert all(isinstance(piece, Attach) and piece.job_id == 1 and len(piece.data) <= 1 << 18 for piece in pieces)
+        came = [b"".join(p.data for p in pieces if isinstance(p, Attach) and p.number == number) for number in range(3)]
+        assert tuple(came) == media
+        worker.on_frame(StepFrame([Gain(1, "a", FINISH)]))
+        assert [step async for step in steps] == [Step("a", FINISH)]
+
+
+async def test_a_piece_waits_until_the_worker_has_taken_the_one_before(engine: LlamaCppEngine, worker: Listener) -> None:
+    worker.pause_writing()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0), engine.generate(replace(JOB, media=(b"a" * 600_000,))):
+            raise AssertionError("it was not submitted")
+    assert worker.told == [Attach(1, 0, b"a" * (1 << 18)), Cancel(1)]
 
 
 async def test_reader_that_lags_far_behind_gets_all_that_has_come_at_once(engine: LlamaCppEngine, worker: Listener) -> None:

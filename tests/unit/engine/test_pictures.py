@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from corral.engine.llamacpp.worker.media.pictures import MAX_PIXELS, UnreadableError, read_picture
+from corral.engine.llamacpp.worker.media.pictures import MAX_PIXELS, MAX_SIDE, UnreadableError, read_picture
 from tests.support.gguf_vision import picture
 
 
@@ -88,6 +88,10 @@ def test_read_picture_takes_the_first_of_moving_ones() -> None:
             png_that_says(10_000, 10_000), "it has 10000 x 10000 pixels; make it smaller than 50", id="100-megapixels"
         ),
         pytest.param(png_that_says(2**31 - 1, 2**31 - 1), "it has 2147483647 x 2147483647", id="largest-that-can-be-said"),
+        pytest.param(
+            png_that_says(1, 49_000_000), "it has 1 x 49000000 pixels; make it no longer than 16384 on a side", id="thin"
+        ),
+        pytest.param(png_that_says(16_385, 2), "it has 16385 x 2 pixels; make it no longer than 16384 on a side", id="wide"),
         pytest.param(png_that_says(0, 5), "it is ", id="no-width"),
         pytest.param(png_that_says(4000, 4000), "it is broken", id="fewer-pixels-than-it-says"),
     ],
@@ -96,6 +100,10 @@ def test_read_picture_says_what_is_wrong(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableError) as caught:
         read_picture(data)
     assert str(caught.value).startswith(reason)
+
+
+def test_read_picture_takes_the_longest_side() -> None:
+    assert read_picture(saved(Image.new("RGB", (MAX_SIDE, 1)), "PNG")).width == MAX_SIDE
 
 
 def test_read_picture_never_fails_in_another_way() -> None:

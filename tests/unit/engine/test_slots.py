@@ -456,3 +456,13 @@ def test_move_that_fails_is_told(broken: str) -> None:
     for slot in range(3):
         held = table.context.kv.get(slot, [])
         assert not held or table.slots.held(slot) == len(held)
+
+
+def test_where_slots_can_share_what_they_hold_nothing_is_copied() -> None:
+    table = Table(first=3, most=3, forks=True, saves=False, restores=False)
+    donor = table.run([*SYSTEM, *range(500, 600)])
+    place = table.place([*SYSTEM, 7])  # `place` checks what it holds
+    assert place.slot != donor.slot
+    assert place.reused == len(SYSTEM)
+    assert ("fork", donor.slot, place.slot) in table.context.log
+    assert table.context.kv[donor.slot] == [*SYSTEM, *range(500, 600)]

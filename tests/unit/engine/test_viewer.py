@@ -66,7 +66,7 @@ def test_view_knows_an_image_again_without_decoding_it() -> None:
         ),
         pytest.param(job("[img-0]", picture()[:99]), "image 1 cannot be read: it is broken", id="cut"),
         pytest.param(job("[img-0]", b""), "image 1 cannot be read: it is no JPEG", id="empty"),
-        pytest.param(job("[img-0]", sound()), "image 1 cannot be read: it is a sound, and this model cannot hear", id="sound"),
+        pytest.param(job("[img-0]", sound()), "sound 1 cannot be read: this model cannot hear", id="sound"),
         pytest.param(
             job("[img-0][img-1]", picture(), picture(size=(13, 1))),
             "image 2 cannot be shown: its size is none that the model can take",

@@ -3,6 +3,7 @@ import pytest
 
 from corral.core.types import EngineInfo, Finish, Job, LoadSpec, Sampling, Vectors
 from corral.wire.link import (
+    Attach,
     CallFailed,
     Cancel,
     Detokenize,
@@ -47,6 +48,7 @@ INFO = EngineInfo(
 SPEC = LoadSpec(model_path="/a b/ü.gguf", adapter_paths=("/x",), n_ctx=4096, n_parallel=16, use_mmap=False)
 TO_WORKER = [
     Load(SPEC),
+    Attach(1, 0, b"\x00\xff"),
     Submit(1, JOB),
     Embed(2, ["", "ü\x00🦙"], 512, truncate=True),
     Cancel(2**53),

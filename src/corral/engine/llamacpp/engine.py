@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from corral.core.errors import (
     BadRequestError,
     ContextOverflowError,
@@ -21,6 +23,7 @@ from corral.core.types import EmbedJob, EngineInfo, Job, Step, Vectors
 from corral.engine.llamacpp.embed_stream import EmbedStream
 from corral.engine.llamacpp.process import WorkerProcess
 from corral.wire.link import (
+    Attach,
     CallFailed,
     Cancel,
     Detokenize,
@@ -42,6 +45,7 @@ from corral.wire.link import (
 
 log: Final = logging.getLogger(__name__)
 _INBOX_CHARS: Final = 4 << 20  # text that a slow client may leave unread; more than any sane answer has
+_PIECE_BYTES: Final = 256 << 10  # of images, sent at a time
 _GAIN_CHARS: Final = 64
 _CHANCE_CHARS: Final = 64
 _APART: Final = 64  # steps that a reader may lag behind and still get each by itself, as clients that count pieces want it
@@ -145,12 +149,23 @@ class LlamaCppEngine:
         number = next(self._numbers)
         stream = self._streams[number] = _Stream()
         try:
-            self._worker.send(Submit(number, job))
+            self._worker.send(Submit(number, await self._attached(number, job)))
             yield stream.steps()
         finally:
             del self._streams[number]
             if not stream.is_over:
                 self._worker.send(Cancel(number))
+
+    async def _attached(self, number: int, job: Job) -> Job:
+        """The job without its media, where these are large and have gone ahead of it, piece by piece."""
+        if sum(map(len, job.media)) <= _PIECE_BYTES:
+            return job
+        for place, medium in enumerate(job.media):
+            for begin in range(0, len(medium) or 1, _PIECE_BYTES):
+                self._worker.send(Attach(number, place, medium[begin : begin + _PIECE_BYTES]))
+                await self._worker.drain()
+                await asyncio.sleep(0)
+        return replace(job, media=())
 
     @asynccontextmanager
     async def embed(self, job: EmbedJob) -> AsyncIterator[AsyncIterator[Vectors]]:
@@ -188,6 +203,8 @@ class LlamaCppEngine:
             return await reply
         finally:
             del self._calls[number]
+            if not reply.done() or reply.cancelled():  # whoever asked has left
+                self._worker.send(Cancel(number))
 
     def set_limit(self, limit_bytes: int) -> None:
         if limit_bytes != self._limit_bytes:

@@ -45,6 +45,8 @@ class WorkerProcess(asyncio.Protocol):
         self.last_words: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
         self._transport: asyncio.Transport | None = None
+        self._is_writable = asyncio.Event()
+        self._is_writable.set()
         self._splitter = FrameSplitter()
         self._decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
         self._background = Background(lambda error: log.error("worker watch failed", exc_info=error))
@@ -88,6 +90,10 @@ class WorkerProcess(asyncio.Protocol):
         if self._transport and self.is_alive:
             self._transport.write(encode(frame))
 
+    async def drain(self) -> None:
+        """Waits until the worker has taken most of what it was sent, or is dead."""
+        await self._is_writable.wait()
+
     async def aclose(self) -> None:
         """Ends the process: at once if it is idle, by force if it does not listen. Safe to call twice."""
         if self._transport:
@@ -129,8 +135,15 @@ class WorkerProcess(asyncio.Protocol):
         for body in self._splitter.feed(data):
             self.on_frame(self._decoder.decode(body))
 
+    def pause_writing(self) -> None:
+        self._is_writable.clear()
+
+    def resume_writing(self) -> None:
+        self._is_writable.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_alive = False
+        self._is_writable.set()
         self.dead.set()
         self.on_death()
 

@@ -1,11 +1,12 @@
 """A worker process: one model, one engine loop. `python -m corral.engine.llamacpp.worker FD` with a connected socket as FD.
 
 Reads frames between steps, and sleeps in the kernel while there is nothing to do. Ends when its parent's end of the socket
-closes, which happens however the parent dies.
+closes, and when the parent dies, however that happens: then in the middle of a step, too.
 """
 
 import logging
 import os
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -15,13 +16,16 @@ import llama_cpp.llama_cpp as api
 import msgspec
 
 from corral.core.errors import ModelLoadError
+from corral.core.parent import end_with_parent
 from corral.core.types import EngineInfo, LoadSpec
 from corral.engine.llamacpp.worker.loaded import LoadedModel
 from corral.engine.llamacpp.worker.loading import load
 from corral.engine.llamacpp.worker.native.binding import NativeLog, Vocabulary
 from corral.engine.llamacpp.worker.native.devices import devices
-from corral.engine.llamacpp.worker.words import detokenized, load_vocabulary, tokenized, vocabulary_info
+from corral.engine.llamacpp.worker.texts import Texts
+from corral.engine.llamacpp.worker.words import Calls, detokenized, load_vocabulary, vocabulary_info
 from corral.wire.link import (
+    Attach,
     Cancel,
     Detokenize,
     Embed,
@@ -42,6 +46,8 @@ from corral.wire.link import (
 
 log: Final = logging.getLogger(__name__)
 _READ_BYTES: Final = 1 << 18
+_QUIET_S: Final = 0.25  # without work, after which there is time to tidy up
+_END_S: Final = 1.2  # for what is to outlive the worker; the server waits a little longer for its end
 _PROGRESS_STEP: Final = 0.01
 
 
@@ -64,6 +70,10 @@ class Link:
         except OSError as exc:
             raise ParentGoneError from exc
 
+    def is_quiet(self, within_s: float) -> bool:
+        """Nothing comes for so long."""
+        return not select.select([self._sock], [], [], within_s)[0]
+
     def receive(self, *, wait: bool) -> list[ToWorker]:
         """The frames that have come; with `wait`, at least one. Raises ParentGoneError."""
         try:
@@ -85,16 +95,32 @@ class Worker:
         self._native_log = native_log
         self._loaded: LoadedModel | None = None
         self._vocabulary: Vocabulary | None = None  # the loaded model's, or all that was wanted of one
+        self._calls: Calls | None = None  # of the latter
 
     def run(self) -> None:
         found = devices()
         self._link.send(Hello(tuple(map(str, found)), sum(device.total_bytes for device in found if device.is_gpu)))
         while True:
-            is_busy = self._loaded is not None and self._loaded.has_work
+            work = self._loaded or self._calls
+            is_busy = work is not None and work.has_work
+            if self._loaded and not is_busy:
+                self._tidy(self._loaded)
             for frame in self._link.receive(wait=not is_busy):
                 self._handle(frame)
             if self._loaded and self._loaded.has_work and (frames := self._loaded.step()):
                 self._link.send(*frames)
+            if self._calls and self._calls.has_work and (answers := self._calls.fetch(waits=True)):
+                self._link.send(*answers)
+
+    def close(self) -> None:
+        """Nobody is left to work for."""
+        if self._loaded:
+            self._loaded.close(_END_S)
+
+    def _tidy(self, loaded: LoadedModel) -> None:
+        """Does what is for idle time, one thing after the other, until a frame comes."""
+        while loaded.has_chores and self._link.is_quiet(_QUIET_S):
+            loaded.tidy()
 
     def _handle(self, frame: ToWorker) -> None:
         if isinstance(frame, Load):
@@ -104,20 +130,22 @@ class Worker:
         match frame:
             case Tokenize() if self._loaded:
                 self._loaded.calls.begin(frame)
-            case Tokenize():
-                self._link.send(tokenized(self._vocabulary, frame))
+            case Tokenize() if self._calls:
+                self._calls.begin(frame)
             case Detokenize():
                 self._link.send(detokenized(self._vocabulary, frame))
-            case Submit() | Embed() | Cancel():
+            case Attach() | Submit() | Embed() | Cancel():
                 if reply := self._taken(frame):
                     self._link.send(reply)
             case Limit() if self._loaded:
-                self._loaded.allowance.limit_bytes = frame.limit_bytes
+                self._loaded.limit(frame.limit_bytes)
 
-    def _taken(self, frame: Submit | Embed | Cancel) -> Frame | None:
+    def _taken(self, frame: Attach | Submit | Embed | Cancel) -> Frame | None:
         if self._loaded:
             return self._loaded.take(frame)
-        if isinstance(frame, Cancel):
+        if isinstance(frame, Cancel) and self._calls:
+            self._calls.cancel(frame.job_id)
+        if isinstance(frame, Attach | Cancel):
             return None
         return JobFailed(frame.job_id, "only the model's vocabulary is loaded")
 
@@ -138,6 +166,7 @@ class Worker:
     def _load_as(self, spec: LoadSpec, tell: Callable[[float], None]) -> EngineInfo:
         if spec.vocab_only:
             self._vocabulary = load_vocabulary(spec)
+            self._calls = Calls(self._vocabulary, Texts())
             return vocabulary_info(spec)
         self._loaded = load(spec, self._native_log, tell)
         self._vocabulary = self._loaded.model.vocabulary
@@ -145,15 +174,18 @@ class Worker:
 
 
 def main() -> None:
+    end_with_parent()
     fd, debug = int(sys.argv[1]), sys.argv[2:] == ["--debug"]
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr)
     native_log = NativeLog(debug=debug)
     api.llama_backend_init()
     with socket.socket(fileno=fd) as sock:
+        worker = Worker(Link(sock), native_log)
         try:
-            Worker(Link(sock), native_log).run()
+            worker.run()
         except ParentGoneError:
             log.debug("the server is gone")
+            worker.close()
     os._exit(0)  # at once: a thread that reads a long text would be waited for
 
 

@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from corral.core.types import EngineInfo
 from corral.engine.llamacpp.worker.allowance import Allowance
 from corral.engine.llamacpp.worker.batch.batcher import Batcher
 from corral.engine.llamacpp.worker.batch.slots import SlotTable
+from corral.engine.llamacpp.worker.cache.tiers import Tiers
 from corral.engine.llamacpp.worker.embed.embedder import Embedder
+from corral.engine.llamacpp.worker.media.attached import Attached
 from corral.engine.llamacpp.worker.media.media import MediaReader
 from corral.engine.llamacpp.worker.native.binding import Model, NativeLog
 from corral.engine.llamacpp.worker.native.context import Context
 from corral.engine.llamacpp.worker.native.devices import devices
 from corral.engine.llamacpp.worker.native.embed_context import NativeEmbedContext
 from corral.engine.llamacpp.worker.words import Calls
-from corral.wire.link import Cancel, Embed, Frame, JobFailed, Loaded, Submit, Taken
+from corral.wire.link import Attach, Cancel, Embed, Frame, JobFailed, Loaded, Submit, Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Generator:
     slots: SlotTable[Context]
     batcher: Batcher[Context]
     most: int  # jobs at once
+    tiers: Tiers | None = None  # below KV memory
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class LoadedModel:
     log: NativeLog
     vram_bytes: Callable[[], int]
     allowance: Allowance
+    attached: Attached = field(default_factory=Attached)
     told: tuple[object, ...] = ()  # what `info` last depended on
     owed_s: float = 0.0  # what generations have still to run before the embeddings' next step
 
@@ -54,27 +58,55 @@ class LoadedModel:
             size_bytes=max(self.log.buffer_bytes(), self.model.size_bytes, vram),
             vram_bytes=vram,
             can_shift=self.generator.slots.context.can_shift if self.generator else False,
+            can_displace=self.generator is not None,
             devices=tuple(map(str, devices())),
             media_encoded=self.media.encoded if self.media else 0,
         )
+
+    def limit(self, limit_bytes: int) -> None:
+        """From now on it grows to no more than that; what is kept beside KV memory gives way at once."""
+        self.allowance.limit_bytes = limit_bytes
+        if self.generator and self.generator.tiers:
+            self.generator.tiers.fit()
+
+    @property
+    def has_chores(self) -> bool:
+        """There is something to do for idle time."""
+        return self.generator is not None and self.generator.slots.chore is not None
+
+    def tidy(self) -> None:
+        """Does one thing that is for idle time."""
+        if self.generator:
+            self.generator.slots.tidy()
+
+    def close(self, within_s: float) -> None:
+        """Has what is worth it outlive the worker, as far as there is time for it."""
+        if self.generator:
+            self.generator.slots.close(within_s)
 
     @property
     def has_work(self) -> bool:
         return self._generates or self.embedder.has_work or self.calls.has_work
 
-    def take(self, frame: Submit | Embed | Cancel) -> Frame | None:
+    def take(self, frame: Attach | Submit | Embed | Cancel) -> Frame | None:
         """A job, more of one, or its end; gives what there is to tell of it at once."""
         match frame:
+            case Attach():
+                self.attached.add(frame)
+                return None
             case Submit():
+                job = self.attached.whole(frame.job_id, frame.job)
                 if not self.generator:
                     return JobFailed(frame.job_id, "the model makes embeddings and cannot generate text", is_asked_wrong=True)
-                return self.generator.batcher.submit(frame.job_id, frame.job) or Taken(frame.job_id)
+                return self.generator.batcher.submit(frame.job_id, job) or Taken(frame.job_id)
             case Embed():
                 return Taken(frame.job_id) if self.embedder.submit(frame) else None
             case Cancel():
+                self.attached.drop(frame.job_id)
                 if self.generator:
                     self.generator.batcher.cancel(frame.job_id)
                 self.embedder.cancel(frame.job_id)
+                self.calls.cancel(frame.job_id)
                 return None
 
     def step(self) -> list[Frame]:

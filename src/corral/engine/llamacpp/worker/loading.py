@@ -28,6 +28,7 @@ from corral.engine.llamacpp.worker.native.context import Context, ContextSetting
 from corral.engine.llamacpp.worker.native.devices import Device, devices
 from corral.engine.llamacpp.worker.native.embed_context import RANKS, NativeEmbedContext, reading
 from corral.engine.llamacpp.worker.native.sampling import Sampler
+from corral.engine.llamacpp.worker.prefixes import make_tiers
 from corral.engine.llamacpp.worker.texts import Texts
 from corral.engine.llamacpp.worker.words import Calls, ranking
 
@@ -82,7 +83,7 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
     if spec.kv_cache_type not in KV_TYPES:
         raise ModelLoadError(f"unknown KV cache type {spec.kv_cache_type!r}; use one of {', '.join(KV_TYPES)}")
     n_ctx = padded_context(spec.n_ctx)
-    threads = _threads(spec.num_thread, model.size_bytes)
+    threads = _threads(spec.num_thread, spec.most_threads, model.size_bytes)
     num_batch, media = spec.num_batch, None
     if projector and model.pooling is None:
         encoder = _encoder(projector, model, spec, log, threads.now)
@@ -93,6 +94,7 @@ def _with_context(model: Model, spec: LoadSpec, log: NativeLog, vram_before: int
         threads=threads,
         flash_attention=spec.flash_attention,
         kv_type=spec.kv_cache_type,
+        is_unified=spec.kv_unified,
     )
     texts = Texts()
     allowance = Allowance(spec.limit_bytes, taken_bytes=lambda: max(log.buffer_bytes(), model.size_bytes))
@@ -139,8 +141,15 @@ def _generator(
 
     cell_bytes = model.kv_bytes_per_token(spec.kv_cache_type)
 
+    tiers = make_tiers(model, spec, allowance)
+
     def allows(cells_now: int, cells_then: int) -> bool:
-        return int((cells_then - cells_now) * cell_bytes) <= allowance.left_of(_kv_memory_free(spec))
+        wanted = int((cells_then - cells_now) * cell_bytes)
+        left = allowance.left_of(_kv_memory_free(spec))
+        if tiers and wanted > left:  # what is parked gives way to what runs
+            tiers.fit(max(0, tiers.size_bytes - (wanted - left)))
+            left = allowance.left_of(_kv_memory_free(spec))
+        return wanted <= left
 
     most = _most_sequences(spec, int(cell_bytes * n_ctx), max(model.size_bytes, log.buffer_bytes()))
     try:
@@ -156,7 +165,9 @@ def _generator(
         if reading(model, log).keeps:
             raise
         return None
-    slots = SlotTable(memory, can_drop=not model.keeps_state)
+    slots = SlotTable(memory, can_drop=not model.keeps_state, below=tiers)
+    if tiers:
+        tiers.is_long = lambda: slots.context.is_long
     guides = Grammars(Spelling(model.vocabulary))
     batcher = Batcher(
         slots,
@@ -169,7 +180,7 @@ def _generator(
         showing=Showing(media),
         texts=texts,
     )
-    return Generator(slots, batcher, most)
+    return Generator(slots, batcher, most, tiers)
 
 
 def _encoder(path: Path, model: Model, spec: LoadSpec, log: NativeLog, threads: int) -> "Projector":
@@ -195,14 +206,16 @@ def _embedder(
     return Embedder(model.vocabulary, make_context, most=most, ranking=ranks, texts=texts)
 
 
-def _threads(asked: int, weights_bytes: int) -> ThreadCount:
-    """As many as were asked for, else one a core, or fewer while other programs want the cores.
+def _threads(asked: int, most: int, weights_bytes: int) -> ThreadCount:
+    """As many as were asked for, else `most`, else one a core; but for what was asked for, fewer while others want the cores.
 
     Only physical cores that this process may use count: a second thread on one core makes the others wait for it. A model so
     small that two threads would wait for each other longer than they compute gets one.
     """
     if asked > 0:
         return ThreadCount(min(asked, _MOST_THREADS), is_fixed=True)
+    if most > 0:
+        return ThreadCount(min(most, _MOST_THREADS))
     if weights_bytes < _TINY_BYTES:
         return ThreadCount(1)
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1

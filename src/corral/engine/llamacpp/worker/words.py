@@ -70,7 +70,7 @@ class Calls:
     def __init__(self, words: Words, texts: Texts) -> None:
         self._words = words
         self._texts = texts
-        self._pending: list[Future[Tokens | CallFailed]] = []
+        self._pending: dict[int, Future[Tokens | CallFailed]] = {}
 
     @property
     def has_work(self) -> bool:
@@ -78,15 +78,19 @@ class Calls:
 
     def begin(self, frame: Tokenize) -> None:
         """`fetch` gives the answer, when it is there."""
-        self._pending.append(self._texts.read(len(frame.text), lambda: tokenized(self._words, frame)))
+        self._pending[frame.call_id] = self._texts.read(len(frame.text), lambda: tokenized(self._words, frame))
+
+    def cancel(self, call_id: int) -> None:
+        """Nobody waits for the answer any more. A text whose turn has not come is not read."""
+        if future := self._pending.pop(call_id, None):
+            future.cancel()
 
     def fetch(self, *, waits: bool) -> list[Tokens | CallFailed]:
         """The answers that are there; with `waits` after a moment in which one may come."""
         if waits:
-            wait(self._pending, _LOOK_EVERY_S, FIRST_COMPLETED)
-        done = [future for future in self._pending if future.done()]
-        self._pending = [future for future in self._pending if future not in done]
-        return [future.result() for future in done]
+            wait(self._pending.values(), _LOOK_EVERY_S, FIRST_COMPLETED)
+        done = [call_id for call_id, future in self._pending.items() if future.done()]
+        return [self._pending.pop(call_id).result() for call_id in done]
 
 
 def detokenized(vocabulary: Vocabulary, frame: Detokenize) -> Pieces | CallFailed:

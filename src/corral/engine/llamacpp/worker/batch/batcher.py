@@ -4,8 +4,9 @@ A job joins and leaves between steps. Those that run are computed together, but 
 adapters: such groups take turns.
 """
 
+import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -19,12 +20,15 @@ from corral.engine.llamacpp.worker.batch.intake import Intake
 from corral.engine.llamacpp.worker.batch.preparing import Guides
 from corral.engine.llamacpp.worker.batch.showing import Showing
 from corral.engine.llamacpp.worker.batch.slots import Place, SlotTable
-from corral.engine.llamacpp.worker.batch.stepping import BatchContext, Fills, Stepping
+from corral.engine.llamacpp.worker.batch.stepping import BatchContext, Fills, Plans, Stepping
 from corral.engine.llamacpp.worker.batch.turns import Turns
+from corral.engine.llamacpp.worker.batch.waiting import Waiting
+from corral.engine.llamacpp.worker.speculation.speculation import Speculation
 from corral.engine.llamacpp.worker.texts import Reads, Texts
 from corral.wire.link import Frame, Gain, JobFailed, StepFrame
 
 _LOOK_S: Final = 0.01  # that it waits for an image while there is nothing else to do; then it looks who was cancelled
+_STALL_S: Final = 0.04  # that those who draw may wait for others to join, with all that is saved and restored for them
 _ANSWER_ROOM: Final = 256  # tokens of an answer that room is made for when its job begins; more when it needs more
 
 C = TypeVar("C", bound=BatchContext)
@@ -41,7 +45,7 @@ class Words(intake.Words, Protocol):
 
 
 class Batcher(Generic[C]):
-    """Owns the jobs. `make_sampler` makes what draws a job's tokens; `most` jobs run at once, the others wait in order."""
+    """Owns the jobs. `make_sampler` makes what draws a job's tokens; `most` jobs run at once, the others wait their turn."""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Batcher(Generic[C]):
         num_batch: int,
         adapters: int = 0,
         filling: Fills | None = None,
+        speculation: Plans | None = None,
         showing: Showing | None = None,
         texts: Reads | None = None,
         now_s: Callable[[], float] = time.monotonic,
@@ -62,13 +67,15 @@ class Batcher(Generic[C]):
         self._words = words
         self._make_sampler = make_sampler
         self._most = most
+        self._now_s = now_s
         self._showing = showing or Showing()
         self._intake = Intake(words, guides, self._showing, texts or Texts(), adapters=adapters)
-        self._waiting: deque[Generation] = deque()
+        self._waiting = Waiting()
         self._running: OrderedDict[int, Generation] = OrderedDict()
         self._samplers: dict[int, Draws[C]] = {}
         self._turns = Turns(now_s)
-        self._stepping = Stepping(slots, self._showing, filling or Filling(), num_batch=num_batch, now_s=now_s)
+        speculation = speculation or Speculation(is_off=not slots.can_drop)
+        self._stepping = Stepping(slots, self._showing, filling or Filling(), speculation, num_batch=num_batch, now_s=now_s)
         self._drawing: Drawing[C] = Drawing(words, self._shift)
 
     @property
@@ -82,10 +89,8 @@ class Batcher(Generic[C]):
     def cancel(self, job_id: int) -> None:
         """The job leaves before the next step; what it computed stays parked."""
         self._intake.cancel(job_id)
-        for generation in self._waiting:
-            if generation.job_id == job_id:
-                self._waiting.remove(generation)
-                return
+        if waiting := next((g for g in self._waiting if g.job_id == job_id), None):
+            self._drop_waiting(waiting)
         if running := self._running.get(job_id):
             self._leave(running)
 
@@ -104,53 +109,109 @@ class Batcher(Generic[C]):
             if has_computed:
                 break
         if not has_computed and not frames:
-            self._showing.wait(_LOOK_S)
+            self._wait_a_moment()
         return [StepFrame(gains), *frames] if gains else frames
+
+    def _wait_a_moment(self) -> None:
+        """For what is being read or encoded, as there is nothing to compute."""
+        if self._is_reading:
+            assert self._slots.below
+            self._slots.below.wait(_LOOK_S)
+        else:
+            self._showing.wait(_LOOK_S)
+
+    @property
+    def _is_reading(self) -> bool:
+        """A job that waits may be waiting for what it can reuse to come from disk."""
+        return self._slots.below is not None and self._slots.below.is_reading
 
     # Joining and leaving
 
     def _admit(self) -> list[Frame]:
-        """Lets jobs join in their order; one that waits for a beginning that another computes keeps its turn."""
+        """Lets jobs join whose turn it is; one that waits for a beginning that another computes keeps its turn."""
         frames: list[Frame] = []
         if self._intake.has_work:
             ready, frames = self._intake.take(waits=not self._running and not self._waiting)
-            self._waiting += ready
+            for each in ready:
+                self._waiting.add(each)
+        self._waiting.drop_lifts()
         if not self._waiting:
             self._slots.forget_copies()
             return frames
-        passed: list[Generation] = []
+        passed: set[int] = set()
         self._slots.expect(min(self._most, len(self._running) + len(self._waiting)))
-        while self._waiting and len(self._running) < self._most:
-            generation = self._waiting.popleft()
-            room = self._room(generation)
+        until_s = self._now_s() + _STALL_S if any(not g.missing for g in self._running.values()) else math.inf
+        while self._now_s() < until_s and (generation := self._waiting.next(passed)):
             try:
-                place = self._slots.place(generation.tokens, room=room, spans=generation.spans, kind=generation.scales)
+                place = self._place(generation)
             except EngineError as error:
-                self._showing.drop(generation.job_id)
+                self._drop_waiting(generation)
                 frames.append(JobFailed(generation.job_id, str(error)))
                 continue
             if place is None:
-                passed.append(generation)
+                passed.add(generation.job_id)
             else:
                 self._begin(generation, place)
-        self._waiting.extendleft(reversed(passed))
         if not self._waiting:
             self._slots.forget_copies()
         self._notice_losses()
         return frames
 
+    def _place(self, generation: Generation) -> Place | None:
+        """A slot for it, which another may have to leave; None where it is to wait."""
+        tokens, spans, kind = generation.tokens, generation.spans, generation.scales
+        room, running = self._room(generation), self._running.values()
+        is_full = len(running) >= self._most
+        if not is_full:
+            if place := self._slots.place(tokens, room=room, spans=spans, kind=kind):
+                return place
+            is_full = self._slots.is_full
+        if self._is_reading:
+            return None
+        if awaited := self._slots.awaited(tokens, spans=spans, kind=kind):
+            self._waiting.lift(generation, awaited, running)
+            return None
+        self._notice_losses()
+        victim = self._waiting.victim(generation, running) if is_full else None
+        if victim is None:
+            return None
+        self._displace(victim)
+        return self._slots.place(tokens, room=room, spans=spans, kind=kind)
+
+    def _displace(self, generation: Generation) -> None:
+        """Its place is for another one now. Its sampler and guide stay as they are, and its tokens in memory, if they can."""
+        del self._running[generation.job_id]
+        self._turns.leave(generation.scales)
+        done = generation.tokens[: generation.computed]
+        self._slots.park(generation.slot, done, prompt_tokens=generation.prompt_tokens)
+        generation.is_displaced = True
+        self._waiting.add(generation)
+
+    def _drop_waiting(self, generation: Generation) -> None:
+        """It is not to run any more."""
+        self._waiting.remove(generation)
+        self._showing.drop(generation.job_id)
+        if sampler := self._samplers.pop(generation.job_id, None):
+            sampler.close()
+
     def _begin(self, generation: Generation, place: Place) -> None:
-        generation.begin(place.slot, place.reused)
-        sampler = self._make_sampler(generation.job)
-        sampler.see(generation.tokens)
-        self._samplers[generation.job_id] = sampler
+        self._waiting.take(generation, place.reused)
+        if generation.is_displaced:
+            generation.go_on(place.slot, place.reused)
+        else:
+            generation.begin(place.slot, place.reused)
+            generation.marks.extend(place.marks)
+            sampler = self._make_sampler(generation.job)
+            sampler.see(generation.tokens)
+            self._samplers[generation.job_id] = sampler
         self._running[generation.job_id] = generation
         self._turns.join(generation.scales)
         self._showing.begin(generation)
 
     def _room(self, generation: Generation) -> int:
         """Cells for the prompt and the beginning of its answer."""
-        return min(generation.job.num_ctx, generation.prompt_tokens + min(generation.limit, _ANSWER_ROOM))
+        wanted = generation.prompt_tokens + min(generation.limit, _ANSWER_ROOM)
+        return min(generation.job.num_ctx, max(wanted, len(generation.tokens)))
 
     def _make_room(self) -> list[Frame]:
         """Keeps the running jobs' slots together, and large enough for their next tokens."""
@@ -179,8 +240,13 @@ class Batcher(Generic[C]):
     def _leave(self, generation: Generation) -> None:
         del self._running[generation.job_id]
         self._turns.leave(generation.scales)
+        self._waiting.leave(generation)
         self._showing.drop(generation.job_id)
         self._samplers.pop(generation.job_id).close()
+        try:
+            self._stepping.forget_draft(generation)
+        except EngineError:
+            self._slots.spoil(generation.slot)
         done = generation.tokens[: generation.computed]
         self._slots.park(generation.slot, done, prompt_tokens=generation.prompt_tokens)
 
@@ -222,34 +288,53 @@ class Batcher(Generic[C]):
     ) -> bool:
         """Adds the gains of those who drew, and what else there is to tell; false where nothing was computed."""
         drawing, has_computed = self._stepping.compute(group, others)
+        self._take_checkpoints(group)
         context = self._slots.context
         for generation, index in drawing:
             try:
-                gain = self._draw(context, generation, index)
+                self._draw_on(context, generation, index, gains)
             except CorralError as error:
                 frames.append(self._give_up(generation, str(error), is_asked_wrong=isinstance(error, BadRequestError)))
                 continue
-            if gain:
-                gains.append(gain)
             if generation.is_stuck and generation.job_id in self._running:
                 frames.append(self._give_up(generation, STUCK))
         return self._stepping.show(group, others) or has_computed
+
+    def _draw_on(self, context: C, generation: Generation, index: int, gains: list[Gain]) -> None:
+        """Draws from the logits of that index, and from those that follow as long as the draft is what the answer says."""
+        first = index - generation.computed
+        while True:
+            begin = len(generation.tokens)
+            if gain := self._draw(context, generation, first + generation.computed):
+                gains.append(gain)
+            if generation.job_id not in self._running:
+                return
+            if not generation.draft or not generation.confirm(begin) or generation.is_stuck:
+                break
+        self._stepping.forget_draft(generation)
+        self._slots.computed(generation.slot, generation.computed)
 
     def _draw(self, context: C, generation: Generation, index: int) -> Gain | None:
         shown, reason, logprobs = self._drawing.draw(context, generation, self._samplers[generation.job_id], index)
         if reason:
             return self._end(generation, shown, reason, logprobs)
-        self._slots.computed(generation.slot, generation.computed)
         return Gain(generation.job_id, shown, None, logprobs, generation.tell_begun()) if shown or logprobs else None
+
+    def _take_checkpoints(self, group: Collection[Generation]) -> None:
+        for generation in group:
+            if generation.marks and generation.pass_mark():
+                self._slots.checkpoint(generation.slot, generation.tokens[: generation.computed])
 
     def _shift(self, generation: Generation) -> bool:
         """Makes room in a full context by dropping the older half of what need not be kept."""
         if not generation.job.shift or generation.spans:  # a span that was cut would show half of an image
             return False
+        self._stepping.forget_draft(generation)
         keep = generation.kept_at_front(adds_bos=self._words.adds_bos)
         gone = (generation.computed - keep) // 2
         if gone <= 0 or not self._slots.context.shift(generation.slot, keep, keep + gone, generation.computed):
             return False
         generation.drop(keep, keep + gone)
+        generation.is_shifted = True
         self._slots.spoil(generation.slot)
         return True

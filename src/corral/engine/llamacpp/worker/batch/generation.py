@@ -10,6 +10,7 @@ from corral.engine.llamacpp.worker.batch.text import TextStream
 from corral.engine.llamacpp.worker.grammar.guide import Guide
 from corral.engine.llamacpp.worker.grammar.matching import Said
 from corral.engine.llamacpp.worker.media.spans import NO_SPANS, Span, Spans
+from corral.engine.llamacpp.worker.speculation.speculation import Guesses
 
 STUCK: Final = "prediction aborted, token repeat limit reached"
 _REPEATS: Final = 100  # of one token in a row; a model that says more of them does not find out of it again
@@ -21,6 +22,7 @@ class Generation:
     """Invariant: `tokens[computed:]` are still to be computed, and when the last of them is, a token is drawn.
 
     That is one token where one was drawn before; more while the prompt is read, or where the answer was made to say more.
+    KV memory holds the computed ones and, within a step only, those of the draft behind them.
     """
 
     def __init__(
@@ -42,8 +44,16 @@ class Generation:
         self.computed = 0
         self.cached = 0
         self.drawn = 0
+        self.guesses: Guesses | None = None  # what it may say next; None before anybody has asked
+        self.draft: list[int] = []  # what it was guessed to say next: computed, but not said as yet
+        self.drafted = self.confirmed = 0  # tokens that were in drafts, and those of them that were said
+        self.urgency = job.priority  # an earlier one, while somebody of an earlier one waits for what it computes
+        self.is_displaced = False  # it has run, and waits to go on
+        self.is_shifted = False  # what is in KV memory cannot be had again from the tokens
+        self.keeps_place_until = 0  # so many tokens are drawn
         self._repeats = 0
         self._loops = 0  # that a grammar has led it out of
+        self.marks: deque[int] = deque()  # places in the prompt where a checkpoint is wanted
         self.guide: Guide | None = None  # of an answer that is not just free
         self.dictated: deque[Said] = deque()  # what it has to say next, whatever the model would say
         self.jumps = job.jump and job.logprobs < 0  # all of that goes into one step
@@ -61,6 +71,15 @@ class Generation:
         self.slot, self.computed, self.cached = slot, cached, cached
         self._began_ns = self._now_ns()
 
+    def go_on(self, slot: int, computed: int) -> None:
+        """After it was displaced."""
+        self.slot, self.computed, self.is_displaced = slot, computed, False
+
+    @property
+    def may_be_displaced(self) -> bool:
+        """Could it go on later just as it would now, and has it had its time?"""
+        return not self.spans and not self.is_shifted and self.drawn >= self.keeps_place_until
+
     @property
     def missing(self) -> int:
         """Tokens to be computed before the last one, whose logits are wanted."""
@@ -68,10 +87,13 @@ class Generation:
 
     @property
     def missing_text(self) -> int:
-        """Those of them that come before the next span."""
+        """Those of them that come before the next span, and before the next checkpoint."""
+        end = len(self.tokens) - 1
+        if self.marks and self.computed < self.marks[0]:
+            end = min(end, self.marks[0])
         if not self.spans:
-            return self.missing
-        return 0 if self.span else self.spans.text_end(self.computed, len(self.tokens) - 1) - self.computed
+            return end - self.computed
+        return 0 if self.span else self.spans.text_end(self.computed, end) - self.computed
 
     @property
     def span(self) -> Span | None:
@@ -128,6 +150,26 @@ class Generation:
         """There is no room for the next token."""
         return len(self.tokens) >= self.job.num_ctx
 
+    @property
+    def most_draft(self) -> int:
+        """Tokens that may be computed beyond its last one, as it can go on with so many and one more.
+
+        The end of a prompt is computed alone, so that its logits are the same whoever has asked it before.
+        """
+        if not self.drawn:
+            return 0
+        room = min(self.limit - self.drawn, self.job.num_ctx - len(self.tokens)) - 1
+        return room if self.job.draft < 0 else min(room, self.job.draft)
+
+    def confirm(self, begin: int) -> bool:
+        """Compares what was said from there on with the draft. True where all of it is computed, so that more can be drawn."""
+        said, draft = self.tokens[begin:], self.draft
+        right = next((at for at, token in enumerate(said) if at == len(draft) or token != draft[at]), len(said))
+        del draft[:right]
+        self.computed += right
+        self.confirmed += right
+        return 0 < right == len(said)
+
     def kept_at_front(self, *, adds_bos: bool) -> int:
         """Tokens that a shift of the full context leaves alone."""
         wanted = self.prompt_tokens if self.job.num_keep < 0 else self.job.num_keep + adds_bos
@@ -136,7 +178,15 @@ class Generation:
     def drop(self, begin: int, end: int) -> None:
         """Those computed tokens are gone from the context."""
         del self.tokens[begin:end]
+        self.guesses = None
         self.computed -= end - begin
+
+    def pass_mark(self) -> bool:
+        """Is it just where a checkpoint is wanted? That is asked once."""
+        is_there = False
+        while self.marks and self.computed >= self.marks[0]:
+            is_there = self.computed == self.marks.popleft()
+        return is_there
 
     def tell_begun(self) -> Begun | None:
         """What its first gain tells of it; None for the others."""
@@ -157,4 +207,6 @@ class Generation:
             thought_tokens=min(self.thought_tokens, self.drawn),
             eval_tokens=self.drawn,
             eval_ns=max(now_ns - first_ns, 1) if self.drawn else 0,
+            draft_tokens=self.drafted,
+            confirmed_tokens=self.confirmed,
         )

@@ -51,6 +51,10 @@ class RadixTree(Generic[K]):
         """Of a key that is there."""
         return self._kinds[key]
 
+    def tokens(self, key: K) -> tuple[int, ...]:
+        """Of a key that is there."""
+        return self._tokens[key]
+
     def put(self, key: K, tokens: Sequence[int], kind: Hashable = ()) -> None:
         """Holds these tokens for the key, instead of those it had."""
         self.remove(key)

@@ -3,19 +3,24 @@
 A slot is one sequence of the context. It is running (a job computes in it), parked (its job is over, its tokens are kept for
 the next prompt that begins alike) or free. A new prompt goes on in a parked slot whose conversation it continues, or in a
 copy of a slot, parked or running, that holds a longer beginning of it than it would be quick to compute. When no slot is
-free, memory grows; when it may not, the parked slot that was used longest ago is given up.
+free, memory grows; when it may not, the parked slot that was used longest ago gives way: what it holds goes to the tiers of the
+cache below KV memory, and comes back for a prompt that begins alike.
 
 The last token of a prompt is never reused: it is computed again, alone, to get its logits. So a prompt gives the same
 logits whether its beginning was cached or just computed. Nor is a part of a span: what stands for an image is reused whole.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from corral.core.errors import EngineError
+from corral.engine.llamacpp.worker.batch.below import Below, Found, Keep, is_worth_it, marks
+from corral.engine.llamacpp.worker.batch.copies import Copies
 from corral.engine.llamacpp.worker.batch.memory import KvContext, KvMemory
+from corral.engine.llamacpp.worker.batch.neighbours import beside, gap_count, move, nearest
 from corral.engine.llamacpp.worker.batch.radix import RadixTree
 from corral.engine.llamacpp.worker.media.spans import NO_SPANS, Spans
 
@@ -24,18 +29,22 @@ _WAIT_MIN: Final = 64  # tokens that another job is computing just now and that 
 _PARK_MIN: Final = 64  # tokens that are worth more memory, so that a new conversation does not replace them
 _TAIL_MAX: Final = 32  # tokens behind a shared beginning that are given up rather than copying it
 _PARK_GROWTH: Final = 4  # memory grows to so many slots for the sake of parked ones; beyond that only for running ones
+_OTHER_MIN: Final = 8  # tokens at the end of another conversation that are worth keeping when they are cut off
 _PATIENCE: Final = 8  # steps that a gap between running slots may last
-
 
 C = TypeVar("C", bound=KvContext)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A slot to compute in, and how many of the prompt's tokens it holds."""
+    """A slot to compute in, and how many of the prompt's tokens it holds.
+
+    `marks`: after so many tokens of the prompt it is worth a checkpoint, as memory that cannot drop comes back to these only.
+    """
 
     slot: int
     reused: int
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +56,26 @@ class _Donor:
 class SlotTable(Generic[C]):
     """`can_drop`: this memory can forget the end of a sequence; without that only whole sequences are continued."""
 
-    def __init__(self, memory: KvMemory[C], *, can_drop: bool) -> None:
+    def __init__(self, memory: KvMemory[C], *, can_drop: bool, below: Below[C] | None = None) -> None:
         self._memory = memory
         self._can_drop = can_drop
+        self.below = below
         self._tree: RadixTree[int] = RadixTree()
         self._held: dict[int, int] = {}  # tokens computed, of running and parked slots
         self._spans: dict[int, Spans] = {}  # of the slots whose sequences have some
         self._parked: OrderedDict[int, int] = OrderedDict()  # used longest ago first; with the length of their prompts
-        self._copied: tuple[int, int, Any] | None = (
-            None  # the last copied slot, its tokens, its state: for many copies in a row
-        )
+        self._saved: dict[int, int] = {}  # of parked slots, how many tokens the tiers below have of them
+        self._copies: Copies[C] = Copies()
         self._steps_with_gap = 0
 
     @property
     def context(self) -> C:
         return self._memory.context
+
+    @property
+    def can_drop(self) -> bool:
+        """The end of a sequence may be forgotten."""
+        return self._can_drop
 
     def place(self, tokens: Sequence[int], *, room: int, spans: Spans = NO_SPANS, kind: Hashable = ()) -> Place | None:
         """A slot for this prompt, whose spans are these, with cells for `room` tokens, running from now on.
@@ -74,18 +88,70 @@ class SlotTable(Generic[C]):
         donor, is_wait_worth = self._donor(tokens, spans, kind)
         if is_wait_worth:
             return None
-        if donor and self._is_continued(donor):
-            slot, reused = donor.slot, self._kept(donor.slot, donor.shared, spans)
+        held = donor.shared if donor else 0
+        found = self.below.find(tokens[:-1], spans, kind, beyond=held) if self.below else None
+        if found and found.is_coming:
+            return None
+        known = max(self._tree.longest(tokens[:-1], kind)[0], found.known) if found else 0
+        is_in_place = donor is not None and self._is_continued(donor)
+        if found and is_worth_it(found.count, held, is_in_place=is_in_place):
+            target = self._target(donor, found.count)
+            if target is None:
+                return None
+            slot, reused = target, self._come_back(target, found)
+        elif donor and is_in_place:
+            self._keep_other(donor)
+            slot, reused = donor.slot, self._kept(donor.slot, donor.shared, spans) if donor.slot in self._held else 0
         elif place := self._new_slot(donor, tokens, spans, kind):
             slot, reused = place
         else:
             return None
-        self._forget_copy_of(slot)
+        if not reused and found and is_worth_it(found.count, 0):  # what KV memory had of it was of no use
+            reused = self._come_back(slot, found)
+        self._copies.forget(slot)
         self._parked.pop(slot, None)
         self._held[slot] = reused
         self._have_spans(slot, spans)
         self._tree.put(slot, tokens, kind)
-        return Place(slot, reused)
+        return Place(slot, reused, marks(len(tokens), known, reused, spans) if found and not self._can_drop else ())
+
+    def checkpoint(self, slot: int, tokens: Sequence[int]) -> None:
+        """Keeps what the running slot holds now, these tokens, in the tiers below."""
+        self._keep(slot, tokens=tokens)
+
+    @property
+    def chore(self) -> int | None:
+        """A parked slot to keep in idle time: that which gives way next; any one, where what is kept outlives the worker."""
+        if not self.below or not (self.below.is_lasting or not self._free_slots()):
+            return None
+        parked = list(self._parked)[: None if self.below.is_lasting else 1]
+        return next((slot for slot in parked if self._saved.get(slot) != self._held[slot]), None)
+
+    def tidy(self) -> None:
+        """Does what there is to do in idle time, one slot at a time."""
+        if (slot := self.chore) is not None:
+            self._keep(slot, "at leisure")
+
+    def close(self, within_s: float) -> None:
+        """The worker ends: has what is parked outlive it, what was used last first, as far as there is time for it."""
+        until_s = time.monotonic() + within_s
+        for slot in reversed(list(self._parked)):
+            if self.below and self.below.is_lasting and time.monotonic() < until_s - within_s / 2:
+                self._keep(slot, "leaving")
+        if self.below:
+            self.below.close(until_s - time.monotonic())
+
+    def awaited(self, tokens: Sequence[int], *, spans: Spans = NO_SPANS, kind: Hashable = ()) -> frozenset[int]:
+        """The running slots that are computing a beginning of this prompt that it should wait for."""
+        if not self._donor(tokens, spans, kind)[1]:
+            return frozenset()
+        _, holders = self._tree.longest(tokens[:-1], kind)
+        return frozenset(slot for slot in holders if slot not in self._parked)
+
+    @property
+    def is_full(self) -> bool:
+        """All slots there are run."""
+        return not self._parked and not self._free_slots()
 
     def expect(self, jobs: int) -> None:
         """Makes room for so many running slots at once, if there is memory for it, so that memory need not grow one by one."""
@@ -113,6 +179,7 @@ class SlotTable(Generic[C]):
         """The slot's job is over; these tokens are in KV memory."""
         if slot in self._tree and tokens:
             self._tree.put(slot, tokens, self._tree.kind(slot))
+            self._saved.pop(slot, None)
             self._held[slot] = len(tokens)
             self._parked[slot] = min(prompt_tokens, len(tokens))
         else:
@@ -124,7 +191,49 @@ class SlotTable(Generic[C]):
 
     def forget_copies(self) -> None:
         """Gives the memory of the last copy back; for when no more prompts wait."""
-        self._copied = None
+        self._copies.clear()
+
+    # The tiers below KV memory
+
+    def _target(self, donor: _Donor | None, count: int) -> int | None:
+        """A slot for what comes back; None where all run. That of the same conversation, if there is one, is no loss."""
+        if donor and self._is_continued(donor) and self._held[donor.slot] <= count:
+            self._parked.pop(donor.slot)
+            return donor.slot
+        self._make_free(spare=None)
+        free = self._free_slots()
+        return nearest(free, self._running()) if free else None
+
+    def _come_back(self, slot: int, found: Found) -> int:
+        """Puts what was found into the slot; gives how many tokens it holds then."""
+        assert self.below
+        self._copies.forget(slot)
+        self._spans.pop(slot, None)
+        if self.below.restore(self.context, slot, found):
+            return found.count
+        self.context.forget(slot)
+        return 0
+
+    def _give_way(self, slot: int) -> None:
+        """The parked slot is for others now; what it holds goes a tier down."""
+        self._keep(slot, "leaving")
+        self._release(slot)
+
+    def _keep_other(self, donor: _Donor) -> None:
+        """The prompt is of another conversation than the donor's, whose end is about to be cut off."""
+        if donor.shared < self._parked[donor.slot] - 1 and self._held[donor.slot] - donor.shared >= _OTHER_MIN:
+            self._keep(donor.slot, "at leisure")
+
+    def _keep(self, slot: int, how: Keep = "here", tokens: Sequence[int] | None = None) -> None:
+        """Saves what the slot holds: all its tokens, or these, where it is not parked."""
+        if not self.below or slot not in self._tree:
+            return
+        spans, kind = self._spans.get(slot, NO_SPANS), self._tree.kind(slot)
+        if tokens is None:
+            tokens = self._tree.tokens(slot)
+            self._saved[slot] = self._held[slot]
+        if not self.below.keep(self.context, slot, tokens, spans, kind, how=how):
+            self._release(slot)
 
     # Finding a slot
 
@@ -135,11 +244,16 @@ class SlotTable(Generic[C]):
         shared = {slot: spans.border(min(length, self._held[slot])) for slot in holders}
         if not self._can_drop:
             shared = {slot: size for slot, size in shared.items() if size == self._held[slot]}
-        best = max(shared, key=lambda slot: (shared[slot], slot in self._parked, self._has_copy_of(slot)), default=None)
+        best = max(
+            shared,
+            key=lambda slot: (shared[slot], slot in self._parked, self._copies.has(slot, self._held[slot])),
+            default=None,
+        )
         reused = 0 if best is None else shared[best]
         is_coming = self._can_drop and any(slot not in self._parked for slot in holders)
         donor = None if best is None or not reused else _Donor(best, reused)
-        return donor, is_coming and length - reused >= _WAIT_MIN
+        is_nearly_there = best not in self._parked and reused >= _COPY_MIN  # the rest comes with its next step
+        return donor, is_coming and (length - reused >= _WAIT_MIN or (is_nearly_there and length > reused))
 
     def _is_continued(self, donor: _Donor) -> bool:
         """Is the prompt what comes after the donor's conversation, or the same again, so that no copy need stay behind?"""
@@ -151,14 +265,16 @@ class SlotTable(Generic[C]):
     def _new_slot(self, donor: _Donor | None, tokens: Sequence[int], spans: Spans, kind: Hashable) -> tuple[int, int] | None:
         """A slot of its own, with a copy of what the donor shares if that is worth it; None where all slots run."""
         if self._make_free(spare=donor.slot if donor else None):
-            donor, _ = self._donor(tokens, spans, kind)  # memory has grown, and may have lost what there was
+            donor, _ = self._donor(tokens, spans, kind)  # memory may have lost what there was
         free = self._free_slots()
         if not free:
-            is_parked = donor is not None and donor.slot in self._parked
-            return (donor.slot, self._kept(donor.slot, donor.shared, spans)) if donor and is_parked else None
-        running = self._running()
-        slot = min(free, key=lambda s: (min((abs(s - r) for r in running), default=0), s))
-        if donor and donor.shared >= _COPY_MIN and self._copy(donor.slot, slot):
+            if donor is None or donor.slot not in self._parked:
+                return None
+            self._keep(donor.slot)
+            return donor.slot, self._kept(donor.slot, donor.shared, spans)
+        slot = nearest(free, self._running())
+        if donor and donor.shared >= _COPY_MIN and self._copies.make(self.context, donor.slot, slot, self._held[donor.slot]):
+            self._held[slot] = self._held[donor.slot]
             return slot, self._kept(slot, donor.shared, spans)
         return slot, 0
 
@@ -166,17 +282,17 @@ class SlotTable(Generic[C]):
         return [slot for slot in range(self.context.sequences) if slot not in self._held]
 
     def _make_free(self, *, spare: int | None) -> bool:
-        """Sees to it that a slot is free; the parked `spare` is not given up for it. True when memory has grown."""
+        """Sees to it that a slot is free; the parked `spare` is not given up for it. True when memory was made anew."""
         if self._free_slots():
             return False
-        sequences = self.context.sequences
+        context = self.context
         oldest = next((slot for slot in self._parked if slot != spare), None)
-        may_grow = oldest is None or (sequences < _PARK_GROWTH and self._held[oldest] >= _PARK_MIN)
+        may_grow = oldest is None or (context.sequences < _PARK_GROWTH and self._held[oldest] >= _PARK_MIN)
         if may_grow:
-            self._grow(sequences=sequences + 1)
+            self._grow(sequences=context.sequences + 1)
         if oldest is not None and not self._free_slots():
-            self._release(oldest)
-        return self.context.sequences > sequences
+            self._give_way(oldest)
+        return self.context is not context
 
     def _kept(self, slot: int, count: int, spans: Spans) -> int:
         """Cuts the slot down to `count` tokens, which it shares with a prompt of these spans; gives how many it holds then."""
@@ -185,33 +301,14 @@ class SlotTable(Generic[C]):
             return 0
         return count
 
-    def _copy(self, source: int, target: int) -> bool:
-        held = self._held[source]
-        if not self._has_copy_of(source):
-            try:
-                self._copied = (source, held, self.context.save(source))
-            except EngineError:
-                return False
-        assert self._copied is not None
-        if not self.context.restore(target, self._copied[2]):
-            return False
-        self._held[target] = held
-        return True
-
-    def _has_copy_of(self, slot: int) -> bool:
-        return self._copied is not None and self._copied[:2] == (slot, self._held[slot])
-
-    def _forget_copy_of(self, slot: int) -> None:
-        if self._copied and self._copied[0] == slot:
-            self._copied = None
-
     def _release(self, slot: int) -> None:
-        self._forget_copy_of(slot)
+        self._copies.forget(slot)
         self.context.forget(slot)
         self._tree.remove(slot)
         self._parked.pop(slot, None)
         self._held.pop(slot, None)
         self._spans.pop(slot, None)
+        self._saved.pop(slot, None)
 
     def _have_spans(self, slot: int, spans: Spans) -> None:
         self._spans.pop(slot, None)
@@ -219,7 +316,7 @@ class SlotTable(Generic[C]):
             self._spans[slot] = spans
 
     def _grow(self, *, sequences: int = 0, cells: int = 0) -> None:
-        self._copied = None
+        self._copies.clear()
         for slot in self._memory.grow([slot for slot, held in self._held.items() if held], sequences=sequences, cells=cells):
             if slot in self._parked:
                 self._release(slot)
@@ -231,10 +328,7 @@ class SlotTable(Generic[C]):
     @property
     def gaps(self) -> int:
         """Idle slots between the running ones."""
-        if len(self._held) - len(self._parked) < 2:
-            return 0
-        running = self._running()
-        return running[-1] - running[0] + 1 - len(running)
+        return gap_count(self._running()) if len(self._held) - len(self._parked) > 1 else 0
 
     def fillers(self, count: int) -> dict[int, int]:
         """So many idle slots that close the gaps between running ones and lie beside them, with the position of a next token.
@@ -244,10 +338,7 @@ class SlotTable(Generic[C]):
         running = self._running()
         if not running or not self._can_drop:
             return {}
-        low, high = running[0], running[-1]
-        inside = [slot for slot in range(low, high + 1) if slot not in running]
-        beside = [*range(high + 1, self.context.sequences), *range(low - 1, -1, -1)]
-        chosen = [*inside, *beside][:count]
+        chosen = beside(running, self.context.sequences, count)
         most = min(self.context.cells, max(self._held[slot] for slot in running) + 1)
         if len(chosen) < count or any(self._held.get(slot, 0) >= most for slot in chosen):
             return {}
@@ -271,27 +362,19 @@ class SlotTable(Generic[C]):
     # Keeping running slots together
 
     def gather(self) -> tuple[int, int] | None:
-        """Moves a running slot beside the others when a gap between them lasts; gives its old and its new number.
-
-        llama.cpp computes a batch in one piece only where the sequences in it are neighbours.
-        """
+        """Moves a running slot beside the others when a gap between them lasts; gives its old and its new number."""
         if not self.gaps:
             self._steps_with_gap = 0
             return None
-        running = self._running()
         self._steps_with_gap += 1
         if self._steps_with_gap < _PATIENCE:
             return None
-        size = len(running)
-        best = max(running, key=lambda begin: sum(begin <= slot < begin + size for slot in running))
-        begin = min(best, self.context.sequences - size)
-        outside = next(slot for slot in running if not begin <= slot < begin + size)
-        hole = next(slot for slot in range(begin, begin + size) if slot not in running)
+        outside, hole = move(self._running(), self.context.sequences)
         return (outside, hole) if self._swap(outside, hole) else None
 
     def _swap(self, running: int, other: int) -> bool:
         """The running slot moves to the other's place; what is parked there moves the other way."""
-        self._copied = None
+        self._copies.clear()
         context = self.context
         try:
             state = context.save(running) if self._held[running] else None

@@ -15,6 +15,7 @@ import numpy as np
 FORMS: Final = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 FORM_NAMES: Final = "JPEG, PNG, GIF, BMP or WebP"
 MAX_PIXELS: Final = 50_000_000  # more than any phone's camera gives without being asked; 150 MB of memory
+MAX_SIDE: Final = 16_384  # pixels: the longest panorama of a phone; what is longer and narrower takes projectors half a minute
 _SIGNS: Final = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")  # that files begin with, and nothing else does
 _BROKEN: Final = (  # what Pillow raises for files that are not what they say
     OSError,
@@ -59,15 +60,20 @@ def read_picture(data: bytes) -> Picture:
     except _BROKEN as exc:
         raise UnreadableError(f"it is broken ({exc})") from exc
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UnreadableError(
-                f"it has {image.width} x {image.height} pixels; make it smaller than {MAX_PIXELS // 1_000_000} million"
-            )
+        _check_size(image.width, image.height)
         try:
             shown = _as_seen(image)
         except _BROKEN as exc:
             raise UnreadableError(f"it is broken ({exc})") from exc
         return Picture(shown.width, shown.height, shown.tobytes())
+
+
+def _check_size(width: int, height: int) -> None:
+    size = f"it has {width} x {height} pixels"
+    if width * height > MAX_PIXELS:
+        raise UnreadableError(f"{size}; make it smaller than {MAX_PIXELS // 1_000_000} million")
+    if max(width, height) > MAX_SIDE:
+        raise UnreadableError(f"{size}; make it no longer than {MAX_SIDE} on a side")
 
 
 def _as_seen(image: Any) -> Any:

@@ -90,7 +90,8 @@ class Viewer:
         named = tagged(job.prompt, len(job.media))
         if missing := set(range(len(job.media))) - {part for part in named if isinstance(part, int)}:
             number = min(missing)
-            raise UnreadableError(f"image {number + 1} has no place in the prompt; put [img-{number}] where it belongs")
+            name = _named(number, job.media[number])
+            raise UnreadableError(f"{name} has no place in the prompt; put [img-{number}] where it belongs")
         times = sum(isinstance(part, int) for part in named)
         if times > job.num_ctx:  # a text can name one image any number of times
             raise UnreadableError(f"the prompt shows images {times} times, and the context has room for {job.num_ctx} tokens")
@@ -100,7 +101,7 @@ class Viewer:
             laid = self._laid_out(parts, job)
         except UnreadableError:
             for number, medium in enumerate(shown):
-                self._check_size(number, medium)
+                self._check_size(_named(number, job.media[number]), medium)
             raise
         media = {place: job.media[part] for place, part in enumerate(named) if isinstance(part, int)}
         return View(parts, media, *laid_out(job.prefix_tokens, laid))
@@ -112,11 +113,11 @@ class Viewer:
             return self._encoder.layout([*parts, "\n"], begin=begin, add_special=add_special)
         return laid
 
-    def _check_size(self, number: int, medium: Shown) -> None:
+    def _check_size(self, name: str, medium: Shown) -> None:
         try:
             self._encoder.layout([medium], begin=0, add_special=False)
         except UnreadableError as exc:
-            raise UnreadableError(f"image {number + 1} cannot be shown: {exc}") from exc
+            raise UnreadableError(f"{name} cannot be shown: {exc}") from exc
 
     def _shown(self, number: int, data: bytes) -> Shown:
         content = hashlib.sha256(data).digest()
@@ -125,7 +126,7 @@ class Viewer:
             try:
                 medium = self._decode(content, data)
             except UnreadableError as exc:
-                raise UnreadableError(f"image {number + 1} cannot be read: {exc}") from exc
+                raise UnreadableError(f"{_named(number, data)} cannot be read: {exc}") from exc
             size = _bare(medium)
             self._sizes.put(content, size, 1)
         return Shown(size, content)
@@ -139,7 +140,7 @@ class Viewer:
 
     def _heard(self, data: bytes) -> Sound:
         if not self._encoder.hears:
-            raise UnreadableError("it is a sound, and this model cannot hear")
+            raise UnreadableError("this model cannot hear")
         return self._encoder.heard(sounds.check_sound(data))
 
     def _seen(self, data: bytes) -> Picture:
@@ -170,6 +171,11 @@ class Viewer:
             raise UnreadableError(f"an image cannot be shown: {exc}") from exc
         finally:
             self._decoded.drop(shown.content)
+
+
+def _named(number: int, data: bytes) -> str:
+    """What a request's author knows it as: counted together, as they came."""
+    return f"{'sound' if sounds.is_sound(data) else 'image'} {number + 1}"
 
 
 def _bare(medium: Medium) -> Medium:

@@ -13,8 +13,9 @@ from typing import Any, Final
 import llama_cpp.llama_cpp as api
 import numpy as np
 
-from corral.core.errors import EngineError, ModelLoadError
+from corral.core.errors import BadRequestError, EngineError, ModelLoadError
 from corral.engine.footprint import KV_BYTES_PER_VALUE
+from corral.engine.llamacpp.worker.native.cuts import Cuts, Special
 from corral.engine.llamacpp.worker.texts import MOST_BYTES, TextTooLargeError
 
 log: Final = logging.getLogger(__name__)
@@ -27,6 +28,9 @@ _WHOLE_KINDS: Final = (api.LLAMA_VOCAB_TYPE_SPM, api.LLAMA_VOCAB_TYPE_BPE)  # al
 _SPACE: Final = b" \t\n\v\f\r"
 _SLICE_CHARS: Final = 1 << 20  # of a long text that is looked at in one go: other threads have their turn between them
 _NO_TEXT: Final = api.LLAMA_TOKEN_ATTR_CONTROL | api.LLAMA_TOKEN_ATTR_UNKNOWN
+_NAMED: Final = _NO_TEXT | api.LLAMA_TOKEN_ATTR_USER_DEFINED
+_WHOLE_BYTES: Final = 16 << 10  # of a text that is read in one piece
+_MOST_NAMES: Final = 16_000  # of special tokens in a piece: llama.cpp takes two seconds for them, and eight for twice as many
 _BUFFER: Final = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size += +([\d.]+) MiB")
 
 
@@ -87,6 +91,7 @@ class Vocabulary:
         self._spelled: list[bytes | None] = [None] * self.size
         self._ends: dict[int, bool] = {}
         self._longest = 0  # bytes of the longest token, once somebody has asked
+        self._cuts_by_kind: dict[bool, Cuts] = {}  # by whether the names of control tokens count
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
         """Token ids, names of special tokens read as these. A BOS that is wanted is not added to a text that begins with it.
@@ -114,6 +119,26 @@ class Vocabulary:
         data = text.encode("utf-8", "replace") if len(text) <= MOST_BYTES else b""
         if (size := len(data or text)) > MOST_BYTES:
             raise TextTooLargeError(size)
+        if size <= _WHOLE_BYTES:
+            return self._whole(data, add_special=add_special, parse_special=parse_special)
+        cuts = self._cuts_by_kind[parse_special] = self._cuts_by_kind.get(parse_special) or self._cuts(
+            parse_special=parse_special
+        )
+        ids = list[int]()
+        for part in cuts.parts(data):
+            if len(part) > _WHOLE_BYTES and (names := cuts.count(part)) > _MOST_NAMES:
+                raise BadRequestError(
+                    f"the text has {names} names of special tokens in {len(part)} bytes that cannot be read piece by piece, "
+                    f"and {_MOST_NAMES} of them can be read; shorten it, or put other characters between them"
+                )
+            ids += self._whole(part, add_special=False, parse_special=parse_special)
+        if not add_special:
+            return ids
+        around = self._whole(b"", add_special=True, parse_special=False)
+        before = int(self.adds_bos or api.llama_vocab_type(self.pointer) == api.LLAMA_VOCAB_TYPE_WPM)
+        return [*around[:before], *ids, *around[before:]]
+
+    def _whole(self, data: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         room = len(data) + 8
         tokens = np.empty(room, np.int32)
         pointer = ctypes.cast(tokens.ctypes.data, ctypes.POINTER(api.llama_token))
@@ -121,6 +146,18 @@ class Vocabulary:
         if count < 0:
             raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
         return list[int](tokens[:count].tolist())
+
+    def _cuts(self, *, parse_special: bool) -> Cuts:
+        """By the names that llama.cpp looks for; those that users defined it finds in any text."""
+        wanted = _NAMED if parse_special else api.LLAMA_TOKEN_ATTR_USER_DEFINED
+        specials = list[Special]()
+        for token in range(self.size):
+            attr = api.llama_vocab_get_attr(self.pointer, token)
+            if attr & wanted and (parse_special or not attr & _NO_TEXT):
+                name = api.llama_vocab_get_text(self.pointer, token)
+                left, right = attr & api.LLAMA_TOKEN_ATTR_LSTRIP, attr & api.LLAMA_TOKEN_ATTR_RSTRIP
+                specials.append(Special(name, strips_left=bool(left), strips_right=bool(right)))
+        return Cuts(specials)
 
     def least_tokens(self, text: str) -> int:
         """No fewer tokens than this stand for the text, as none stands for more of it than the longest; 0 where nobody knows.
@@ -204,6 +241,14 @@ class Model:
         self.window: int = api.llama_model_n_swa(self.pointer)  # tokens that a layer looks back at most; 0: all
         self.keeps_state: bool = api.llama_model_is_recurrent(self.pointer) or api.llama_model_is_hybrid(self.pointer)
         self._adapters = list[Any]()
+
+    @property
+    def long_from(self) -> int:
+        """Tokens of a context from which on positions may be encoded otherwise; 0: they never are.
+
+        Source: llama.cpp src/llama-model.cpp, llama_model::get_rope_factors.
+        """
+        return self._number("rope.scaling.original_context_length")
 
     @staticmethod
     def count_layers(path: str) -> int:

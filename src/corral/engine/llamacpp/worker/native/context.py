@@ -2,7 +2,7 @@
 
 import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,16 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from corral.core.errors import EngineError, ModelLoadError
-from corral.engine.llamacpp.worker.batch.states import refit
+from corral.engine.llamacpp.worker.batch.states import HEAD, Bytes, Saved, refit
 from corral.engine.llamacpp.worker.batch.threads import ThreadCount
 from corral.engine.llamacpp.worker.native.binding import KV_TYPES, Model
 
 _INT: Final = ctypes.c_int32
 _MOST_ROWS: Final = 256
+_DRAFT_ROWS: Final = 31  # tokens of drafts in a step, at most
+_DRAFT_BYTES: Final = 16 << 20  # that their logits may take
+_PARTIAL: Final = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 # as the binding's own function, but that it gives a number: the pointer object costs more than the call
 _logits_at: Final = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, _INT)(
     ctypes.cast(api.llama_get_logits_ith, ctypes.c_void_p).value or 0
 )
+
+
+def _fresh(size: int) -> Bytes:
+    return np.empty(size, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class ContextSettings:
     threads: ThreadCount
     flash_attention: bool | None
     kv_type: str
+    is_unified: bool = False  # one buffer of cells for all sequences, which may share them
 
 
 class _Batch:
@@ -57,8 +65,9 @@ class _Batch:
 class Context:
     """Room for `sequences` sequences of `cells` tokens each. A batch is filled with `add`, computed with `decode`.
 
-    Each sequence has cells of its own: attention scans its own tokens only, whatever is parked beside it. Positions count
-    from 0.
+    Each sequence has cells of its own: attention scans its own tokens only, whatever is parked beside it. In a unified buffer
+    it scans those of all, and a fork costs nothing: sequences share what they have in common. There are as many cells in all
+    either way, so that no sequence runs out of them. Positions count from 0.
     """
 
     def __init__(self, model: Model, settings: ContextSettings, *, sequences: int, cells: int) -> None:
@@ -67,11 +76,13 @@ class Context:
         params.n_ctx = cells * sequences
         params.n_batch = params.n_ubatch = size
         params.n_seq_max = sequences
-        params.n_outputs_max = sequences  # logits are wanted of one token a sequence; room for more costs 200 KB each
+        row_bytes = ctypes.sizeof(ctypes.c_float) * model.vocabulary.size
+        self.most_logits = sequences + min(_DRAFT_ROWS, _DRAFT_BYTES // row_bytes)  # one token a sequence, and drafts
+        params.n_outputs_max = self.most_logits
         params.n_threads = params.n_threads_batch = settings.threads.now
         params.flash_attn_type = -1 if settings.flash_attention is None else int(settings.flash_attention)
         params.type_k = params.type_v = KV_TYPES[settings.kv_type]
-        params.kv_unified = False
+        params.kv_unified = settings.is_unified
         params.swa_full = True
         params.no_perf = True
         self.pointer = api.llama_init_from_model(model.pointer, params)
@@ -81,12 +92,18 @@ class Context:
         self._scales = model.scales
         model.apply_adapters(self.pointer, self._scales)
         self.sequences = sequences
-        self.cells: int = api.llama_n_ctx_seq(self.pointer)
+        self.streams = 1 if settings.is_unified else sequences  # buffers of cells
+        self.is_even = self.streams > 1  # in one go it takes as many tokens of each sequence, of all that have some
+        self.cells: int = api.llama_n_ctx_seq(self.pointer) * self.streams // sequences
         self._memory = api.llama_get_memory(self.pointer)
         if not self._memory:
             api.llama_free(self.pointer)
             raise ModelLoadError("the model keeps no sequences: it makes embeddings and cannot generate text")
         self._window = model.window
+        self._keeps_state = model.keeps_state
+        self.is_long = 0 < model.long_from < api.llama_n_ctx_seq(self.pointer)
+        self._forks = settings.is_unified and not model.keeps_state
+        self._sharing: set[int] = set()  # sequences that may have cells in common with others
         self.can_shift: bool = api.llama_memory_can_shift(self._memory)
         self._row = ctypes.c_float * model.vocabulary.size
         self._rows: dict[int, npt.NDArray[np.float32]] = {}  # by address: views of memory that is llama.cpp's
@@ -104,8 +121,11 @@ class Context:
             self._scales = scales
             self._model.apply_adapters(self.pointer, scales)
 
-    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False) -> int:
-        """Puts tokens of one sequence into the batch; with `wants_logits`, gives the index of the last one's logits."""
+    def add(self, sequence: int, tokens: Sequence[int], position: int, *, wants_logits: bool = False, drafted: int = 0) -> int:
+        """Puts tokens of one sequence into the batch; with `wants_logits`, gives the index of the last one's logits.
+
+        With so many `drafted` ones at the end, of the last one before them; those of the drafted ones follow.
+        """
         batch, begin, count = self._batch, self._used, len(tokens)
         self._used = end = begin + count
         if count == 1:  # what most steps are made of: slices cost more than all the rest
@@ -115,9 +135,13 @@ class Context:
             batch.positions[begin:end] = range(position, position + count)
             batch.sequences[begin:end] = sequence
             batch.outputs[begin:end] = 0
-        batch.outputs[end - 1] = wants_logits
-        self._wanted += wants_logits
-        return end - 1
+        first = end - 1 - drafted
+        if drafted:
+            batch.outputs[first:end] = wants_logits
+        else:
+            batch.outputs[first] = wants_logits
+        self._wanted += wants_logits * (1 + drafted)
+        return first
 
     def decode(self) -> None:
         """Computes the batch, if there is anything in it, and empties it. Raises EngineError where llama.cpp fails."""
@@ -194,32 +218,57 @@ class Context:
 
     def forget(self, sequence: int) -> None:
         api.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        self._sharing.discard(sequence)
+
+    def fork(self, source: int, target: int) -> bool:
+        """Has the empty `target` begin as `source` is, without a copy; false where each has cells of its own."""
+        if not self._forks:
+            return False
+        api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._sharing |= {source, target}
+        return True
 
     def shift(self, sequence: int, begin: int, end: int, used: int) -> bool:
         """Drops the positions from `begin` to `end` and moves what follows down; false where this memory cannot."""
-        if not self.can_shift or not api.llama_memory_seq_rm(self._memory, sequence, begin, end):
+        if not self.can_shift or not self._is_apart(sequence):
+            return False
+        if not api.llama_memory_seq_rm(self._memory, sequence, begin, end):
             return False
         api.llama_memory_seq_add(self._memory, sequence, end, used, begin - end)
         return True
 
-    def save(self, sequence: int) -> Any:
-        """The whole state of a sequence, for `restore` of this context or of another one of the same model."""
-        size = api.llama_state_seq_get_size(self.pointer, sequence)
-        buffer = np.empty(size, np.uint8)
-        if api.llama_state_seq_get_data(self.pointer, _pointer(buffer, ctypes.c_uint8), size, sequence) != size:
-            raise EngineError(f"llama.cpp could not save sequence {sequence}")
-        return self.sequences, buffer
+    def _is_apart(self, sequence: int) -> bool:
+        """Gives the sequence cells of its own: one that is moved would move in all that share it."""
+        return sequence not in self._sharing or self.restore(sequence, self.save(sequence))
 
-    def restore(self, sequence: int, state: Any) -> bool:
+    def save(self, sequence: int, *, is_partial: bool = False, room: Callable[[int], Bytes] = _fresh) -> Saved:
+        """The whole state of a sequence, for `restore` of this context or of another one of the same model.
+
+        A partial one is only what differs from plain attention: the cells of layers with a sliding window, or what a recurrent
+        model keeps. `room` gives memory for it.
+        """
+        flags = _PARTIAL if is_partial else 0
+        size = api.llama_state_seq_get_size_ext(self.pointer, sequence, flags)
+        data = room(size)
+        if api.llama_state_seq_get_data_ext(self.pointer, _pointer(data, ctypes.c_uint8), size, sequence, flags) != size:
+            raise EngineError(f"llama.cpp could not save sequence {sequence}")
+        tail_bytes = 0
+        if self._keeps_state:
+            tail_bytes = api.llama_state_seq_get_size_ext(self.pointer, sequence, _PARTIAL) - HEAD.size
+        return Saved(self.streams, data, tail_bytes, self.is_long)
+
+    def restore(self, sequence: int, state: Saved) -> bool:
         """Replaces a sequence by a saved one; false where that cannot be done, and the sequence is empty then."""
-        streams, buffer = state
+        data = state.data
         self.forget(sequence)
-        if streams != self.sequences:
-            fitting = refit(buffer.data, self.sequences)
+        if state.is_long != self.is_long:
+            return False
+        if state.streams != self.streams:
+            fitting = refit(data.data, self.streams, state.tail_bytes)
             if fitting is None:
                 return False
-            buffer = np.frombuffer(fitting, np.uint8)
-        if api.llama_state_seq_set_data(self.pointer, _pointer(buffer, ctypes.c_uint8), len(buffer), sequence):
+            data = np.frombuffer(fitting, np.uint8)
+        if api.llama_state_seq_set_data(self.pointer, _pointer(data, ctypes.c_uint8), len(data), sequence):
             return True
         self.forget(sequence)
         return False

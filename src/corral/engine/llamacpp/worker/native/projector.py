@@ -150,8 +150,8 @@ class Projector:
                     mtmd.mtmd_bitmap_set_id(bitmap, str(number).encode())
                     inputs[number].bitmap = bitmap
             pointers = (ctypes.POINTER(mtmd.mtmd_input_part) * len(parts))(*map(ctypes.pointer, inputs))
-            if status := mtmd.mtmd_tokenize_from_parts(self._context, chunks, pointers, len(parts), add_special):
-                raise UnreadableError(f"its size is none that the model can take (mtmd_tokenize gave {status})")
+            if mtmd.mtmd_tokenize_from_parts(self._context, chunks, pointers, len(parts), add_special):
+                raise UnreadableError("its size is none that the model can take; make it larger, or less narrow")
             yield [mtmd.mtmd_input_chunks_get(chunks, index) for index in range(mtmd.mtmd_input_chunks_size(chunks))]
         finally:
             mtmd.mtmd_input_chunks_free(chunks)
