@@ -23,9 +23,9 @@ from corral.core import log as logs
 from corral.core.aio import Background, ThreadLimiter
 from corral.core.settings import Address, Settings, SettingsError
 from corral.engine import Launcher
-from corral.engine.llamacpp import LlamaCppLauncher, LlamaCppWorkshop
+from corral.engine.llamacpp import LlamaCppLauncher, LlamaCppWorkshop, this_machine
 from corral.registry import DEFAULT_CONNECTIONS, Limits
-from corral.sched import MOST_VOCABULARIES, Scheduler, Vocabularies
+from corral.sched import MOST_VOCABULARIES, Scheduler, TunedModels, Vocabularies
 from corral.service import (
     BlobService,
     CreateService,
@@ -37,6 +37,7 @@ from corral.service import (
     RerankService,
     TokenService,
 )
+from corral.service.tuning import TuneService
 from corral.store import Store
 
 log: Final = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Corral:
         self.settings = settings
         self.launcher: Launcher = launcher or LlamaCppLauncher(debug=settings.debug)
         self.store = Store(settings.models, settings.extra_stores)
-        self.scheduler = Scheduler(self.launcher, settings)
+        self.tuned = TunedModels(self.store, self.launcher, this_machine)
+        self.scheduler = Scheduler(self.launcher, settings, tuned=self.tuned)
         self.inference = Inference(self.store, self.scheduler, ignores_images=settings.ignore_images)
         self.embed = EmbedService(self.store, self.scheduler)
         self.rerank = RerankService(self.store, self.scheduler)
@@ -70,6 +72,7 @@ class Corral:
         self.models = ModelService(self.store, noprune=settings.noprune)
         self.create = CreateService(self.store, self.workshop, pull=self.pull, noprune=settings.noprune)
         self.blobs = BlobService(self.store)
+        self.tune = TuneService(self.store, self.scheduler, self.tuned, settings)
         self.services = Services(
             inference=self.inference,
             embed=self.embed,
@@ -80,6 +83,7 @@ class Corral:
             pull=self.pull,
             push=self.push,
             blobs=self.blobs,
+            tune=self.tune,
         )
         self._threads = ThreadLimiter("corral-start", 1)
         self._background = Background(lambda error: log.error("start failed", exc_info=error))
@@ -112,9 +116,11 @@ class Corral:
             for part in (self.inference, self.embed, self.rerank, self.tokens, self.models, self.workshop, self.blobs):
                 parts.callback(part.close)
             parts.callback(self._threads.close)
+            parts.callback(self.tuned.close)
             parts.push_async_callback(self.launcher.aclose)
             parts.push_async_callback(self.vocabularies.aclose)
             parts.push_async_callback(self.scheduler.aclose)
+            parts.push_async_callback(self.tune.aclose)
             parts.push_async_callback(self.push.aclose)
             parts.push_async_callback(self.pull.aclose)
             parts.push_async_callback(self.create.aclose)
@@ -134,6 +140,8 @@ class _Server(uvicorn.Server):
             server.close()
         await self._corral.aclose()
         await super().shutdown(sockets)
+        if self.force_exit:  # a second Ctrl-C: uvicorn leaves out this step, and Starlette then fails with a traceback
+            await self.lifespan.shutdown()
 
 
 def listen(address: Address) -> socket.socket:

@@ -432,3 +432,33 @@ def test_commands_import_nothing_heavy(module: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"rich", "prompt_toolkit", "asyncio", "msgspec", "aiohttp", "numpy", "starlette", "uvicorn", "corral.app"}
     assert not heavy & set(loaded)
+
+
+def test_a_command_that_is_nearly_right_is_suggested(corral: Run) -> None:
+    assert corral("lst") == Ran(1, "", 'Error: unknown command "lst" for "corral"\n\nDid you mean this?\n\tlist\n\n')
+
+
+def test_a_model_that_is_nearly_right_is_suggested_below_the_error(stub: Stub, corral: Run) -> None:
+    stub.answer("POST", "/api/show", Reply({"error": "model 'smolm2' not found"}, status=404))
+    stub.answer("GET", "/api/tags", Reply({"models": [{"name": "smollm2:135m"}]}))
+    assert corral("show", "smolm2") == Ran(1, "", "Error: model 'smolm2' not found\nDid you mean \"smollm2:135m\"?\n")
+
+
+def test_a_model_that_cannot_be_pulled_is_held_against_those_that_are_there(stub: Stub, corral: Run) -> None:
+    stub.answer("POST", "/api/show", Reply({"error": "model 'smolm2' not found"}, status=404))
+    stub.answer("POST", "/api/pull", Reply(lines=[{"error": "pull model manifest: file does not exist"}]))
+    stub.answer("GET", "/api/tags", Reply({"models": [{"name": "smollm2:135m"}]}))
+    ran = corral("run", "smolm2", "hi")
+    assert (ran.code, ran.err.splitlines()[-1]) == (1, 'Did you mean "smollm2:135m"?')
+
+
+def test_a_format_may_be_in_a_file(stub: Stub, corral: Run, tmp_path: Path) -> None:
+    stub.answer("POST", "/api/show", Reply({"capabilities": ["completion"]}))
+    stub.answer("POST", "/api/generate", Reply(lines=[{"response": "x", "done": True}]))
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "integer"}')
+    assert corral("run", "--format", str(schema), "m", "hi").code == 0
+    assert (stub.bodies("/api/generate")[-1] or {})["format"] == {"type": "integer"}
+    schema.write_text("{")
+    ran = corral("run", "--format", str(schema), "m", "hi")
+    assert (ran.code, ran.err.startswith(f"Error: --format: '{schema}' is no JSON")) == (1, True)

@@ -109,6 +109,11 @@ SCHEMAS: Final = (
     Case("misspelt keyword", {"items": {"minLenght": 1}}, 'unsupported keyword "minLenght" at $.items'),
     Case("keyword that is not enforced", {"properties": {"a": {"uniqueItems": True}}}, '"uniqueItems" at $.properties.a'),
     Case("contradiction", {"type": "integer", "minimum": 5, "maximum": 3}, '"minimum" 5 and "maximum" 3 at $ contradict'),
+    Case(
+        "format and length that exclude one another",
+        {"items": {"type": "string", "format": "date", "maxLength": 4}, "type": "array", "minItems": 1},
+        'none is left at $.items, where no text meets the pattern or format and "maxLength" 4',
+    ),
     Case("nothing is left", {"type": "string", "enum": [1, 2]}, "no value can meet the schema: none is left at $"),
     Case(
         "without end", {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "no value can meet the schema"
@@ -253,7 +258,7 @@ async def test_tool_that_is_chosen_must_be_there_and_its_schema_be_followed(shop
     assert "there are no tools" in await refused(shop, path, BODIES[path] | {"tool_choice": "required"})
     required = with_tools(path, {"name": "f"}, {"name": "g", "parameters": UNIQUE}) | {"tool_choice": "required"}
     place = 'tools[1].function.parameters: unsupported keyword "uniqueItems" at $.properties.a'
-    assert await refused(shop, path, required) == place
+    assert (await refused(shop, path, required)).startswith(place)
     taken = await shop.http.post(path, json=with_tools(path, {"name": "f"}, {"name": "g", "parameters": UNIQUE}))
     assert taken.status_code == 200, "left to the model it is enforced as far as it can be"
 

@@ -118,7 +118,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "tokenize: too long": (
         "/api/tokenize",
         {"content": "x" * (4 << 20) + "x"},
-        "the text has 4194305 bytes, and 4194304 are taken; send it in several requests",
+        "the text has 4194305 bytes or more, and 4194304 are taken; send it in several requests",
     ),
     "detokenize: no token": (
         "/api/detokenize",

@@ -95,6 +95,19 @@ def test_ctrl_c_on_the_server_ends_running_answers_with_an_error_line(tmp_path: 
         assert len(gone) == len(workers), alive
 
 
+def test_a_second_ctrl_c_leaves_no_traceback_behind(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as server:
+        server.add_scripted("endless", ENDLESS, tmp_path)
+        with closing(connection(server)) as conn:
+            stream = begin(conn)
+            stream.readline()
+            for _ in range(2):
+                server.process.send_signal(signal.SIGINT)
+            assert json.loads(stream.read().splitlines()[-1]) == {"error": "the server is shutting down"}
+        assert server.process.wait(10) == 0
+    assert "Traceback" not in "".join(server.log)
+
+
 def test_workers_end_when_the_server_is_killed(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with serving(home, exit_code=-signal.SIGKILL) as server:

@@ -153,6 +153,43 @@ def test_call_of_a_family_comes_out_of_the_chat(server: Server, tmp_path: Path, 
         assert (reply.calls, reply.content.strip(), reply.reason) == (list(CALLS[name]), "", "stop")
 
 
+# One of each form; none whose scripted pieces hold the end of one call and the beginning of the next.
+ONE_BY_ONE = [
+    path
+    for path in CALLING
+    if path.stem
+    in {
+        "GLM-4.6",
+        "Kimi-K2-Instruct",
+        "LFM2-8B-A1B",
+        "Mistral-Small-3.2-24B-Instruct-2506",
+        "Qwen-Qwen2.5-7B-Instruct",
+        "Qwen3-Coder",
+        "deepseek-ai-DeepSeek-V3.2",
+        "google-gemma-4-31B-it-interleaved",
+        "mistralai-Mistral-Nemo-Instruct-2407",
+    }
+]
+
+
+@pytest.mark.parametrize("path", ONE_BY_ONE, ids=lambda path: path.stem)
+def test_answer_ends_behind_its_first_call_where_calls_may_not_be_parallel(server: Server, tmp_path: Path, path: Path) -> None:
+    it = family(path)
+    said = said_by_template(it.render, calling(CALLS["parallel"]))
+    says(
+        server,
+        tmp_path,
+        it,
+        it.opened + (said.text if said else written(it.form.calls, CALLS["parallel"])).rstrip(),
+        as_controls=False,
+    )
+    for stream in (True, False):
+        reply = chat(server, stream=stream, tools=OPEN_TOOLS, parallel_tool_calls=False)
+        assert (reply.calls, reply.content.strip(), reply.reason) == (list(CALLS["parallel"][:1]), "", "stop")
+    reply = chat(server, stream=False, tools=OPEN_TOOLS)
+    assert reply.calls == list(CALLS["parallel"])
+
+
 THINKING = beside(WITHOUT_THOUGHT, IN_MESSAGES)
 
 

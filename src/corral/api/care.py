@@ -44,7 +44,7 @@ def _usage(service: ModelService) -> Handler:
 
 def _prune(service: ModelService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _PRUNE.decode(exchange.body)
+        given = await exchange.aside(_PRUNE.decode, exchange.body)
         return json_answer(await service.prune(dry_run=bool(given.dry_run), partials=bool(given.partials)))
 
     return handle

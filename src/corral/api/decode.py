@@ -53,7 +53,7 @@ class RequestDecoder(Generic[R]):
 
     def decode(self, body: bytes) -> R:
         """The request in the body. Raises BadRequestError, with Go's text, if there is none."""
-        if not body.strip():
+        if not body or body.isspace():
             raise BadRequestError(self._dialect.no_body)
         check_amount(body)
         try:

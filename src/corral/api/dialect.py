@@ -19,4 +19,5 @@ class Dialect:
     error: type[msgspec.Struct]  # the shape of `body`
     body: Callable[[Exception], bytes]  # of the answer that an error is
     frame: Callable[[Exception], bytes]  # the last one of a stream that has begun
+    error_type: bytes  # the content type of a refusal, once the request has been understood; before that all have the same
     headers: Callable[[], Sequence[tuple[bytes, bytes]]] = tuple  # that every answer has

@@ -1,9 +1,9 @@
 """One request and its answer, over raw ASGI: the edge where bytes come in, errors become answers, and a client may leave.
 
-The body is read first, unless the handler takes it as it arrives. The handler runs for as long as the client is there: a
-client that leaves cancels it, whether it uploads, waits or is streamed to. No wait for a client is without an end, for what it
-sends as for what it reads. A handler returns an Answer, or writes a stream. The one place of the API with `except Exception`.
-It knows no endpoint and, but for the Dialect it is given, no API.
+The body is read first, unless the handler takes it as it arrives; what is made of a big one is made in a thread. The handler
+runs for as long as the client is there: a client that leaves cancels it, whether it uploads, waits or is streamed to. No wait
+for a client is without an end, for what it sends as for what it reads. A handler returns an Answer, or writes a stream. The
+one place of the API with `except Exception`. It knows no endpoint and, but for the Dialect it is given, no API.
 """
 
 import asyncio
@@ -11,17 +11,23 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from corral.api.bodies import Bodies
+from corral.api.clients import client_of
+from corral.api.decode import RequestDecoder
 from corral.api.dialect import Dialect
 from corral.api.encodings import unpacked
 from corral.api.errors import code_of, retry_after_s, status_of
-from corral.core.aio import cancelling
+from corral.core.aio import ThreadLimiter, cancelling
 from corral.core.errors import BodyStalledError, ClientStalledError, CorralError, RequestCanceledError
+
+D = TypeVar("D")
+P = ParamSpec("P")
+R = TypeVar("R", bound=msgspec.Struct)
 
 log: Final = logging.getLogger(__name__)
 
@@ -29,6 +35,8 @@ JSON: Final = b"application/json; charset=utf-8"
 PLAIN_JSON: Final = b"application/json"  # as Ollama words it for progress that is asked for in one piece, and under /v1
 
 STALL_S: Final = 60.0  # for so long a client may send nothing of its body, or take nothing of its answer
+
+_BIG_BODY_BYTES: Final = 256 << 10  # to decode as much takes a millisecond or two
 
 ERROR_KEY: Final = "corral.error"  # in the scope: the code of the error that ended the request, for the access line
 
@@ -52,19 +60,30 @@ def json_answer(value: msgspec.Struct | Mapping[str, Any], *, content_type: byte
 class Exchange:
     """What a handler sees of its request, and where it writes its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect, *, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        dialect: Dialect,
+        *,
+        stall_s: float = STALL_S,
+        threads: ThreadLimiter | None = None,
+    ) -> None:
+        """`threads` are for what is made of big bodies."""
         self.scope = scope
         self.body = b""
         self.has_begun = False  # the first byte of a stream is on its way: no other status is possible
         self._stall_s = stall_s
         self._writes_since_s: float | None = None  # when the write began that is under way
-        self.error_type = JSON
+        self.error_type = JSON if scope["method"] == "POST" else dialect.error_type
         self.error_frame = dialect.frame  # of a stream that has begun; a handler may have one that says more
         self.more_headers: list[tuple[bytes, bytes]] = []  # of the answer; nothing can be added once it has begun
         self._loop = asyncio.get_running_loop()
         self._receive = receive
         self._send = send
         self._dialect = dialect
+        self._threads = threads
         self._parts: asyncio.Queue[Message] | None = None  # of a body that is read while its client is watched
         self._is_body_wanted = asyncio.Event()
 
@@ -74,14 +93,36 @@ class Exchange:
         return params
 
     @property
-    def client(self) -> str:
+    def address(self) -> str:
         """The address that the request came from, or ""."""
         address = self.scope.get("client")
         return str(address[0]) if address else ""
 
+    @property
+    def client(self) -> str:
+        """Who asks, as far as address and headers tell."""
+        return client_of(self.address, self.scope["headers"])
+
     def header(self, name: bytes) -> str:
         """The first header of that lower-case name, or ""."""
         return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
+
+    async def read(self, decoder: RequestDecoder[R], convert: Callable[[R], D]) -> tuple[R, D]:
+        """The request in the body, and what the handler makes of it. Raises BadRequestError."""
+        given = await self.aside(decoder.decode, self.body)
+        made = await self.aside(convert, given)
+        self.understood()
+        return given, made
+
+    def understood(self) -> None:
+        """The request's form is right: errors have the dialect's other content type from here on."""
+        self.error_type = self._dialect.error_type
+
+    async def aside(self, work: Callable[P, D], *args: P.args, **kwargs: P.kwargs) -> D:
+        """What the work gives; from a thread where the body is so big that others would wait for it."""
+        if self._threads and len(self.body) > _BIG_BODY_BYTES:
+            return await self._threads.run(work, *args, **kwargs)
+        return work(*args, **kwargs)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises RequestCanceledError when the client leaves before its end, BodyStalledError."""
@@ -151,7 +192,7 @@ class Exchange:
     def give_up(self, error: ClientStalledError) -> None:
         """Leaves the answer as it is, and the server closes the connection, in mid-stream."""
         self.scope[ERROR_KEY] = error.code
-        log.info("stream given up", extra={"path": self.scope["path"], "client": self.client, "stall_s": self._stall_s})
+        log.info("stream given up", extra={"path": self.scope["path"], "client": self.address, "stall_s": self._stall_s})
 
     async def _send_last(self, *messages: Message) -> None:
         """Sends the end of the answer, which may wait for the client to read what came before it."""
@@ -241,7 +282,7 @@ class Endpoint:
         self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self._dialect, stall_s=self._stall_s)
+        exchange = Exchange(scope, receive, send, self._dialect, stall_s=self._stall_s, threads=self._bodies.threads)
         try:
             await self._exchanged(exchange)
         except ClientStalledError as exc:

@@ -54,6 +54,7 @@ _ALLOWED_HEADERS: Final = (
     "anthropic-version",
     "anthropic-beta",
     "anthropic-dangerous-direct-browser-access",
+    "X-Client-Id",
     *(f"x-stainless-{name}" for name in _STAINLESS),
 )
 _PREFLIGHT: Final[Headers] = (

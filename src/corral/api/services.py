@@ -12,6 +12,7 @@ from corral.service.models import ShowResult
 from corral.service.requests import ChatRequest, Event, GenerateRequest, Status
 from corral.service.rerank import Ranks, RerankRequest
 from corral.service.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+from corral.service.tuning import TuneRequest
 from corral.store import Listing
 from corral.wire.care import Pruned, StoreUse
 
@@ -70,6 +71,10 @@ class CreateService(Protocol):
     def create(self, request: CreateRequest) -> AbstractAsyncContextManager[AsyncIterator[Status]]: ...
 
 
+class TuneService(Protocol):
+    def tune(self, request: TuneRequest) -> AbstractAsyncContextManager[AsyncIterator[Status]]: ...
+
+
 class BlobService(Protocol):
     async def has(self, digest: str) -> bool:
         """Raises BadRequestError for a digest that is none."""
@@ -100,3 +105,4 @@ class Services:
     pull: PullService
     push: PushService
     blobs: BlobService
+    tune: TuneService

@@ -5,6 +5,7 @@ Errors are BadRequestError in Ollama's words. Source: ollama@v0.32 api/types.go,
 """
 
 import binascii
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from corral.service.requests import Think, ToolChoice
 _THINK_LEVELS: Final = ("high", "medium", "low", "max")
 _THINK_WORDS: Final = '"high", "medium", "low", "max", true, or false'
 _GO_TYPES: Final[dict[type, str]] = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+_PIECE_CHARS: Final = 1 << 20  # of base64, decoded at a time: it takes some milliseconds, in which no other thread runs
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 
 
@@ -67,15 +69,29 @@ def choice(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(given or ())
 
 
-def from_base64(text: str) -> bytes:
-    """The bytes that are written in standard base64, line breaks in it ignored, as in Go."""
-    packed = text.replace("\r", "").replace("\n", "")
-    try:
-        return binascii.a2b_base64(packed, strict_mode=True)
-    except (binascii.Error, ValueError) as exc:
-        wrong = _NOT_BASE64.search(packed)
-        at = wrong.start() if wrong else len(packed) - len(packed) % 4
-        raise BadRequestError(f"illegal base64 data at input byte {at}") from exc
+def from_base64(text: str, *, begin: int = 0) -> bytes:
+    """The bytes that are written in standard base64 from there on, line breaks in it ignored, as in Go."""
+    out = io.BytesIO()
+    rest, at = "", 0  # what is not decoded yet, and how much has been
+    for start in range(begin, len(text), _PIECE_CHARS):
+        packed = rest + text[start : start + _PIECE_CHARS].replace("\r", "").replace("\n", "")
+        is_last = start + _PIECE_CHARS >= len(text)
+        whole = len(packed) if is_last else max(0, len(packed) - 1) // 4 * 4  # nothing stands behind the last group
+        out.write(_decoded(packed[:whole], at, is_last=is_last))
+        rest, at = packed[whole:], at + whole
+    return out.getvalue()
+
+
+def _decoded(packed: str, at: int, *, is_last: bool) -> bytes:
+    cause = None
+    if is_last or "=" not in packed:  # else something stands behind the end
+        try:
+            return binascii.a2b_base64(packed, strict_mode=True)
+        except ValueError as exc:  # binascii's own error is one
+            cause = exc
+    wrong = _NOT_BASE64.search(packed)
+    at += wrong.start() if wrong else len(packed) - len(packed) % 4
+    raise BadRequestError(f"illegal base64 data at input byte {at}") from cause
 
 
 def quoted(text: str) -> str:

@@ -49,27 +49,36 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What is left of a text, and the files that it named."""
+    """What is left of a text, and the files that it named. `left_out` are those that the model cannot take: they stay text."""
 
     text: str
     files: tuple[File, ...] = ()
+    left_out: tuple[tuple[str, Kind], ...] = ()
+
+
+def left_out(path: str, kind: Kind, model: str) -> str:
+    """The line that tells of a file that the model does not get."""
+    return f"'{path}' is sent as text: {model} does not support {kind.capability}\n"
 
 
 def attach(text: str, capabilities: Collection[str]) -> Attached:
     """Reads the files that the text names and the model can take. Raises AttachmentError for one that is not what it seems."""
     files: list[File] = []
     left: list[str] = []
+    not_taken: list[tuple[str, Kind]] = []
     at = 0
     for start, end, path in _paths(text):
         kind = _kind(path)
         if kind.capability not in capabilities:
+            not_taken.append((path, kind))
             continue
         files.append(File(path, kind, _read(path, kind)))
         if start > at and text[start - 1] in _QUOTES and text[end : end + 1] == text[start - 1]:
             start, end = start - 1, end + 1
         left.append(text[at:start])
         at = end
-    return Attached("".join([*left, text[at:]]).strip(), tuple(files)) if files else Attached(text)
+    rest = "".join([*left, text[at:]]).strip() if files else text
+    return Attached(rest, tuple(files), tuple(not_taken))
 
 
 def _paths(text: str) -> Iterator[tuple[int, int, str]]:

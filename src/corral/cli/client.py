@@ -31,14 +31,18 @@ class UnreachableError(CorralError):
 
 
 class ServerError(CorralError):
-    """The server refused or broke off. `status` is the answer's, 200 for an error in mid-stream."""
+    """The server refused or broke off. `status` is the answer's, 200 for an error in mid-stream.
+
+    `model` is the one that was asked for in vain, where the text does not name it.
+    """
 
     code = "server_error"
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, *, model: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.model = model
 
 
 def server_address(env: Mapping[str, str] | None = None) -> Address:

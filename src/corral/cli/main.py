@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "rm": Entry("corral.cli.models:rm", "Remove a model"),
     "du": Entry("corral.cli.care:du", "Show what models take on disk"),
     "prune": Entry("corral.cli.care:prune", "Remove files that no model needs"),
+    "tune": Entry("corral.cli.tune:tune", "Measure which settings suit a model, and keep them"),
     "bench": Entry("corral.cli.bench.command:bench", "Measure a server, or compare several"),
 }
 ABSENT: Final = {  # commands of Ollama's that Corral has no use for: they say so, and are in no list
@@ -89,7 +90,7 @@ class Root(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, Command, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None:
-            raise UsageError(f'unknown command "{args[0]}" for "corral"')
+            raise UsageError(f'unknown command "{args[0]}" for "corral"{_suggestion(args[0])}')
         return args[0], command, args[1:]
 
     def get_help(self, ctx: click.Context) -> str:
@@ -110,6 +111,24 @@ class Root(click.Group):
         )
 
 
+def _suggestion(name: str) -> str:
+    """As Ollama's own command line words it, through Cobra."""
+    from corral.cli.hints import meant
+
+    near = meant(name, [*COMMANDS, *ALIASES])
+    return f"\n\nDid you mean this?\n\t{near}\n" if near else ""
+
+
+def _say_what_was_meant(error: CorralError) -> None:
+    from corral.cli.client import ServerError
+
+    if isinstance(error, ServerError):
+        from corral.cli.hints import meant_model
+
+        if name := meant_model(error):
+            click.echo(f'Did you mean "{name}"?', err=True)
+
+
 def main(args: list[str] | None = None) -> int:
     """The exit code of a command line: 0, 1 with `Error: …` on stderr, or 130 after Ctrl-C."""
     try:
@@ -117,6 +136,7 @@ def main(args: list[str] | None = None) -> int:
         sys.stdout.flush()
     except CorralError as exc:
         click.echo(f"Error: {exc}", err=True)
+        _say_what_was_meant(exc)
         return 1
     except (KeyboardInterrupt, click.Abort):
         click.echo(err=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TextIO
 
 from corral.cli.answer import AnswerWriter, Body, PlainBody, harmless, show_piece, text_of, timings
-from corral.cli.attachments import attach
+from corral.cli.attachments import attach, left_out
 from corral.cli.client import Client, Json
 from corral.cli.keyboard import Keyboard, LineDroppedError, TerminalKeyboard
 from corral.cli.progress import Spinner
@@ -155,6 +155,8 @@ class Conversation:
     def _question(self, text: str) -> Json:
         """The message, with the files that it names. Raises AttachmentError."""
         found = attach(text, self._session.capabilities)
+        for path, kind in found.left_out:
+            self._err.write(left_out(path, kind, self._session.model))
         for file in found.files:
             self._err.write(f"Added {file.kind.name} '{file.path}'\n")
         images = {"images": [file.data for file in found.files]} if found.files else {}

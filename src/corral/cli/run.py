@@ -1,15 +1,17 @@
 """`corral run`: one answer for a prompt given on the command line or in a pipe, else a chat."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 import click
 
 from corral.cli.answer import AnswerWriter, Body, show_piece, timings
-from corral.cli.attachments import attach
+from corral.cli.attachments import attach, left_out
 from corral.cli.client import Client, Json, ServerError
 from corral.cli.progress import Spinner
 from corral.cli.pull import INSECURE, fetch
@@ -106,13 +108,25 @@ def _options(
 
 
 def _format(text: str) -> Any:
-    """A JSON Schema as an object; a word as it is, for the server to judge."""
+    """A JSON Schema as an object, also from a file that is named; any other word as it is, for the server to judge.
+
+    Raises UsageError for a file that has none.
+    """
     if not text:
         return None
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        return _schema_in(text) if text != "json" and os.path.isfile(text) else text  # noqa: PTH113  any text will do
+
+
+def _schema_in(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as exc:
+        raise UsageError(f"--format: '{path}' cannot be read: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise UsageError(f"--format: '{path}' is no JSON: {exc}") from exc
 
 
 def _have(client: Client, model: str, *, insecure: bool) -> Json:
@@ -122,7 +136,10 @@ def _have(client: Client, model: str, *, insecure: bool) -> Json:
     except ServerError as exc:
         if exc.status != 404:
             raise
-    fetch(client, model, insecure=insecure)
+    try:
+        fetch(client, model, insecure=insecure)
+    except ServerError as exc:
+        raise ServerError(exc.status, exc.text, model=model) from exc
     return client.call("POST", "/api/show", {"model": model})
 
 
@@ -149,7 +166,7 @@ def _piped() -> str:
 
 
 def _answer_once(client: Client, options: RunOptions, prompt: str, card: Json) -> None:
-    request = options.body() | _attached(prompt, card)
+    request = options.body() | _attached(prompt, card, options.model)
     done: Json = {}
     with Spinner(sys.stderr) as spinner, client.stream("/api/generate", request) as items:
         writer = options.writer(sys.stdout, sys.stderr, spinner.stop)
@@ -169,9 +186,11 @@ def _answer_once(client: Client, options: RunOptions, prompt: str, card: Json) -
         sys.stderr.write(timings(done))
 
 
-def _attached(prompt: str, card: Json) -> Json:
+def _attached(prompt: str, card: Json, model: str) -> Json:
     """The prompt, and the files that it names where the model can take them."""
     found = attach(prompt, card.get("capabilities") or ())
+    for path, kind in found.left_out:
+        sys.stderr.write(left_out(path, kind, model))
     if not found.files:
         return {"prompt": prompt}
     for file in found.files:

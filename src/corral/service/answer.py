@@ -35,6 +35,8 @@ class Ask:
     logprobs: int = -1  # likeliest tokens beside each token of the answer; negative: none, nor its own
     has_context: bool = False  # its last event is to tell the tokens of prompt and answer
     needs_start: bool = False
+    client: str = ""
+    priority: int = 0
     began_ns: int
     truncation: Truncation | None = None
 
@@ -56,6 +58,9 @@ class Ask:
             num_ctx=lease.num_ctx,
             shift=self.shift,
             logprobs=self.logprobs,
+            draft=options.draft_num_predict,
+            client=self.client,
+            priority=self.priority,
         )
 
 
@@ -101,6 +106,7 @@ class Answer:
         return (*prompt.prefix_tokens, *own)
 
     def _done(self, finish: Finish, context: tuple[int, ...] | None) -> Done:
+        self.lease.place.spend(finish.prompt_tokens - finish.cached_tokens + finish.eval_tokens)
         return Done(
             reason=finish.reason,
             stop_text=finish.stop_text,

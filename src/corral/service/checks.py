@@ -12,6 +12,7 @@ from corral.service.requests import ChatRequest, GenerateRequest, InferenceReque
 from corral.store import Model
 
 MAX_TOP_LOGPROBS: Final = 20
+MAX_PROMPT_CHARS: Final = 32 << 20  # as many as a template may make of a conversation; no context holds as many tokens
 MAX_TOOLS: Final = 1_000  # each is in the prompt, and a part of the grammar
 
 
@@ -56,6 +57,8 @@ def check_generate(model: Model, request: GenerateRequest, can: Collection[str],
     _check_kind(request, can, "generate")
     if request.suffix and "insert" not in can:
         raise cannot_insert(model)
+    if len(request.prompt) + len(request.suffix) > MAX_PROMPT_CHARS:
+        raise BadRequestError(f"the prompt has more than {MAX_PROMPT_CHARS} characters; send a shorter one")
     if request.has_prompt:  # without one the model is loaded, whatever else there is
         _check_constraints(request)
         _check_images(model, request, len(request.images), can, ignores_images=ignores_images)

@@ -5,9 +5,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from corral.core.errors import BadRequestError
 from corral.core.types import Grammar
 from corral.parse import AnswerFormat, answer_grammar, call_grammars, call_or_answer_grammar
 from corral.service.requests import ChatRequest, InferenceRequest
+
+
+def check_choice(choice: Sequence[str], stop: Sequence[str]) -> None:
+    """Raises BadRequestError for a text to choose that holds a stop string: the answer would end before it."""
+    for text in choice:
+        if ending := next((ending for ending in stop if ending and ending in text), None):
+            raise BadRequestError(
+                f'choice: "{text}" has "{ending}" in it, where an answer ends; take it out, or send another option "stop"'
+            )
 
 
 def grammars_of(

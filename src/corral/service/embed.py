@@ -49,7 +49,8 @@ class EmbedRequest:
     dimensions: int = 0  # numbers of a vector to keep; 0, or as many as there are: all
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive_s: float | None = None  # None: the server's default
-    client: str = ""  # who asks, for fairness in the queue
+    client: str = ""  # who asks: clients share evenly what there is
+    priority: int = 0  # lower goes first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +90,15 @@ class EmbedService:
         return replace(made, total_ns=self._clock.monotonic_ns() - began_ns) if made.count else made
 
     async def _made(self, model: Model, options: Options, request: EmbedRequest) -> Embeddings:
-        async with self._scheduler.lease(model, options, keep_alive_s=request.keep_alive_s, client=request.client) as lease:
+        async with self._scheduler.lease(
+            model, options, keep_alive_s=request.keep_alive_s, client=request.client, priority=request.priority
+        ) as lease:
             if not request.texts:
                 return Embeddings()
             job = EmbedJob(texts=request.texts, num_ctx=lease.num_ctx, truncate=request.truncate)
-            return replace(await self._computed(lease.engine, job, request.dimensions), load_ns=lease.load_ns)
+            made = await self._computed(lease.engine, job, request.dimensions)
+            lease.place.spend(made.prompt_tokens)
+            return replace(made, load_ns=lease.load_ns)
 
     async def _computed(self, engine: Engine, job: EmbedJob, dimensions: int) -> Embeddings:
         vectors = await self._arithmetic()

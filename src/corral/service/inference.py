@@ -120,7 +120,7 @@ class Inference:
         has_form: bool,
         has_context: bool = False,
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        text = await self._rendered(prompt, request.client)
+        text = await self._rendered(prompt, request)
         if request.debug_render_only:
             yield _only(Rendered(prompt.shown(text), len(prompt.media)))
             return
@@ -134,6 +134,8 @@ class Inference:
             logprobs=wanted_logprobs(request, options),
             has_context=has_context,
             needs_start=request.needs_start,
+            client=request.client,
+            priority=request.priority,
             began_ns=began_ns,
         )
         async with AsyncExitStack() as stack:
@@ -150,11 +152,11 @@ class Inference:
         is_small = request.format in (None, "json") and not (prompt.tools or request.regex or request.choice)
         return work() if is_small else await self._threads.run(work)
 
-    async def _rendered(self, prompt: Prompt, client: str) -> str:
+    async def _rendered(self, prompt: Prompt, request: InferenceRequest) -> str:
         text = self._rendering.at_once(prompt)
         if text is not None:
             return text
-        async with self._renderings.place(client):
+        async with self._renderings.place(request.client, request.priority):
             return await self._rendering.aside(prompt)
 
     async def _begun(self, stack: AsyncExitStack, model: Model, request: InferenceRequest, ask: Ask) -> Answer:
@@ -172,7 +174,9 @@ class Inference:
         return await self._threads.run(work, *args, **kwargs)
 
     def _lease(self, model: Model, options: Options, request: InferenceRequest) -> AbstractAsyncContextManager[Lease]:
-        return self._scheduler.lease(model, options, keep_alive_s=request.keep_alive_s, client=request.client)
+        return self._scheduler.lease(
+            model, options, keep_alive_s=request.keep_alive_s, client=request.client, priority=request.priority
+        )
 
     async def _loaded(self, model: Model, options: Options, request: InferenceRequest) -> AsyncIterator[Event]:
         async with self._lease(model, options, request):

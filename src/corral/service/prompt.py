@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from corral.core.types import Message
+from corral.core.types import PLACE, PLACE_APART, Message
 from corral.service.checks import cannot_insert, takes_media
 from corral.service.history import linked
 from corral.service.requests import ChatRequest, GenerateRequest, InferenceRequest, Think
@@ -152,7 +152,7 @@ def _template_for(model: Model, given: str | None) -> ChatTemplate:
 
 
 def _without_images(message: Message) -> Message:
-    return replace(message, images=()) if message.images else message
+    return replace(message, images=(), content=message.content.replace(PLACE_APART, "")) if message.images else message
 
 
 def _with_tags(messages: Iterable[Message]) -> Iterator[Message]:
@@ -163,11 +163,12 @@ def _with_tags(messages: Iterable[Message]) -> Iterator[Message]:
     number = 0
     for message in messages:
         before, content = "", message.content
+        place = PLACE_APART if PLACE_APART in content else PLACE
         for _ in message.images:
             tag = f"[img-{number}]"
             number += 1
-            if "[img]" in content:
-                content = content.replace("[img]", tag, 1)
+            if place in content:
+                content = content.replace(place, tag, 1)
             else:
                 before += tag
         yield replace(message, content=before + content) if message.images else message

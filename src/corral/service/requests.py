@@ -40,7 +40,8 @@ class InferenceRequest:
     needs_start: bool = False  # the first event of the answer is to be Started
     may_skip_thinking: bool = False  # a model that cannot think answers without, and is not refused
     call_parts: bool = False  # calls are wanted while they are written too; one that is cut short is told in its parts alone
-    client: str = ""  # who asks, for fairness in the queue
+    client: str = ""  # who asks: clients share evenly what there is
+    priority: int = 0  # lower goes first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,8 @@ class RerankRequest:
     raw_scores: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive_s: float | None = None  # None: the server's default
-    client: str = ""  # who asks, for fairness in the queue
+    client: str = ""  # who asks: clients share evenly what there is
+    priority: int = 0  # lower goes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,14 @@ class RerankService:
         return replace(made, total_ns=self._clock.monotonic_ns() - began_ns) if request.documents else made
 
     async def _made(self, model: Model, options: Options, request: RerankRequest) -> Ranks:
-        async with self._scheduler.lease(model, options, keep_alive_s=request.keep_alive_s, client=request.client) as lease:
+        async with self._scheduler.lease(
+            model, options, keep_alive_s=request.keep_alive_s, client=request.client, priority=request.priority
+        ) as lease:
             if not request.documents:
                 return Ranks()
             job = EmbedJob(texts=request.documents, query=request.query, num_ctx=lease.num_ctx, truncate=request.truncate)
             scores, prompt_tokens = await _computed(lease.engine, job)
+            lease.place.spend(prompt_tokens)
         ranked = sorted((Ranked(*pair) for pair in enumerate(scores)), key=lambda one: -one.score)[: request.top_n]
         if not request.raw_scores and model.gguf.architecture not in _GIVE_SHARES:
             ranked = [Ranked(one.index, _logistic(one.score)) for one in ranked]

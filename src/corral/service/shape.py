@@ -14,7 +14,7 @@ from corral.core.options import Options
 from corral.core.types import Grammar, Step, Thought, ToolCall
 from corral.parse import AnswerFormat, Call, CallPart, Content, Event, Thinking, answer_parser, markers
 from corral.service import requests
-from corral.service.constraints import grammars_of
+from corral.service.constraints import check_choice, grammars_of
 from corral.service.requests import Delta, InferenceRequest
 
 _ID_CHARS: Final = 32  # as Ollama's
@@ -65,8 +65,10 @@ def shape_of(
 ) -> Shape:
     """The shape of the answer to a request. `tools` are those that it may call, `form` how the model writes.
 
-    Raises BadRequestError for a format that cannot be followed, or a tool whose parameters cannot.
+    Raises BadRequestError for a format that cannot be followed, or a tool whose parameters cannot, or a choice that cannot be
+    said to its end.
     """
+    check_choice(request.choice, options.stop)
     return Shape(
         form=form,
         tools=tools,

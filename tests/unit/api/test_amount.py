@@ -37,3 +37,12 @@ def test_a_body_of_tiny_texts_costs_no_time() -> None:
     with pytest.raises(BadRequestError, match="in several requests"):
         RequestDecoder(EmbedRequest, OLLAMA).decode(body)
     assert time.process_time() - began < 2.0  # a tenth of a second where it was written
+
+
+@pytest.mark.parametrize("shift", range(4))
+@pytest.mark.parametrize("text", [b"\\\\", b'\\"', b"\\\\,"], ids=["backslashes", "quotes", "backslashes and commas"])
+def test_escapes_are_not_cut_wherever_they_stand(text: bytes, shift: int) -> None:
+    whole = text * 1_500_000
+    check_amount(b'{"model":"' + b"x" * shift + b'","input":["' + whole + b'"]}')
+    with pytest.raises(BadRequestError, match="more than"):
+        check_amount(b'{"model":"' + b"x" * shift + b'","input":["' + whole + b'"' + b",1" * MAX_VALUES + b"]}")

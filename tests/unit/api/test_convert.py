@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from corral.api.ollama.convert import chat_request, generate_request
+from corral.api.values import from_base64
 from corral.core import types as domain
 from corral.core.errors import BadRequestError
 from corral.service.requests import ChatRequest, GenerateRequest
@@ -123,7 +124,27 @@ def test_an_image_that_is_not_base64_is_refused(text: str, at: int) -> None:
     assert refusal(messages=[wire.Message(images=[text])]) == f"illegal base64 data at input byte {at}"
 
 
-def test_line_breaks_in_an_image_are_ignored() -> None:
-    data = bytes(range(256))
-    request = wire.GenerateRequest(model="m", images=[base64.encodebytes(data).decode()])
-    assert generate_request(request, client="").images == (data,)
+@pytest.mark.parametrize("size", [0, 1, 256, 700_000, 786_432, 786_433, 2_000_000])
+@pytest.mark.parametrize("has_breaks", [True, False])
+def test_an_image_of_any_length_is_read_in_pieces_and_line_breaks_in_it_are_ignored(size: int, *, has_breaks: bool) -> None:
+    data = bytes(range(251)) * (size // 251) + b"x" * (size % 251)
+    text = (base64.encodebytes(data) if has_breaks else base64.b64encode(data)).decode()
+    assert from_base64(text) == data
+    assert from_base64("data:" + text + "\n" * 5, begin=5) == data
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("AAAA" * 500_000 + "A%AA", 2_000_001),
+        ("AAA=" + "AAAA" * 500_000, 3),
+        ("A" * 1_048_575 + "=" + "AAAA", 1_048_575),
+        ("A\n" * 1_000_000 + "A%AA", 1_000_001),
+        ("AAAA" * 500_000 + "AAA", 2_000_000),
+        ("A" * 2_000_000 + "\u00e9", 2_000_000),
+    ],
+    ids=["in the last piece", "an end at the beginning", "an end at a piece's end", "line breaks", "cut", "no ASCII"],
+)
+def test_a_mistake_in_a_long_image_is_told_by_its_place(text: str, at: int) -> None:
+    with pytest.raises(BadRequestError, match=f"illegal base64 data at input byte {at}$"):
+        from_base64(text)

@@ -1,14 +1,18 @@
 import asyncio
 import contextlib
 import logging
+import threading
 from dataclasses import replace
 
 import pytest
 
 from corral.api.bodies import FREE_BYTES, MAX_BODY_BYTES, Bodies
+from corral.api.decode import RequestDecoder
 from corral.api.exchange import PLAIN_JSON, Answer, Endpoint, Exchange, Handler
 from corral.api.ollama import OLLAMA
+from corral.api.openai import OPENAI
 from corral.core.errors import BadRequestError, EngineCrashedError, RequestCanceledError
+from corral.wire.ollama import CopyRequest
 from tests.support.asgi import Call, ask, scope
 
 
@@ -340,3 +344,43 @@ async def test_the_end_of_an_answer_does_not_wait_for_a_client_that_does_not_rea
     assert asked["corral.error"] == "client_stalled"
     assert not call.is_over
     assert call.data == (b"1\n" if is_stream else b"")
+
+
+@pytest.mark.parametrize(("size", "is_aside"), [(10, False), (300_000, True)], ids=["small", "big"])
+async def test_what_is_made_of_a_big_body_is_made_in_a_thread(size: int, *, is_aside: bool) -> None:
+    threads: list[bool] = []
+
+    def convert(given: CopyRequest) -> str:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return given.source or ""
+
+    async def handle(exchange: Exchange) -> Answer:
+        given, made = await exchange.read(RequestDecoder(CopyRequest, OLLAMA), convert)
+        assert given.source == made
+        return Answer(b"%d" % len(made))
+
+    call = await ask(endpoint(handle), body=b'{"source":"%b"}' % (b"x" * size))
+    assert (call.data, threads) == (b"%d" % size, [is_aside])
+
+
+@pytest.mark.parametrize("size", [10, 300_000], ids=["small", "big"])
+async def test_a_body_that_makes_no_sense_is_refused_whatever_its_size(size: int) -> None:
+    async def handle(exchange: Exchange) -> Answer:
+        await exchange.read(RequestDecoder(CopyRequest, OLLAMA), lambda given: given)
+        raise AssertionError
+
+    assert (await ask(endpoint(handle), body=b"{" + b"x" * size)).status == 400
+
+
+async def test_once_a_request_is_understood_refusals_have_the_dialects_type() -> None:
+    def convert(given: CopyRequest) -> None:
+        if not given.destination:
+            raise BadRequestError("no destination")
+
+    async def handle(exchange: Exchange) -> Answer:
+        await exchange.read(RequestDecoder(CopyRequest, OPENAI), convert)
+        raise BadRequestError("later")
+
+    bodies = [b'{"source":"a"}', b'{"source":"a","destination":"b"}']
+    types = [(await ask(Endpoint(handle, OPENAI), body=body)).headers["content-type"] for body in bodies]
+    assert types == ["application/json; charset=utf-8", "application/json"]

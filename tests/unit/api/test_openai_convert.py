@@ -17,10 +17,11 @@ from corral.core.options import Options
 from corral.core.types import Message, ToolCall
 from corral.service.requests import ChatRequest, GenerateRequest, ToolChoice
 from corral.wire import openai as wire
+from corral.wire import openai_embed
 
 CHAT = RequestDecoder(wire.ChatCompletionRequest, OPENAI)
 COMPLETION = RequestDecoder(wire.CompletionRequest, OPENAI)
-EMBED = RequestDecoder(wire.EmbeddingsRequest, OPENAI)
+EMBED = RequestDecoder(openai_embed.EmbeddingsRequest, OPENAI)
 HI: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}

@@ -310,4 +310,4 @@ async def test_what_a_request_says_is_told_again() -> None:
     whole = json.loads((await responded(Scripted(DONE), **said, reasoning={"effort": "low"}, service_tier="flex")).data)
     assert {name: whole[name] for name in said} == said
     assert whole["reasoning"] == {"effort": "low", "summary": None}
-    assert (whole["service_tier"], whole["background"]) == ("default", False)
+    assert (whole["service_tier"], whole["background"]) == ("flex", False)

@@ -294,3 +294,42 @@ def test_an_item_that_was_answered_with_is_one_to_ask_with() -> None:
     }
     assert said(answered) == said(msgspec.to_builtins(msgspec.convert(answered, InputItem)))
     assert tools(FUNCTION).shown == (SHOWN,)
+
+
+def test_as_much_metadata_as_openai_keeps_is_taken() -> None:
+    request(metadata={f"{number:064}": "x" * 512 for number in range(16)})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field", "code", "text"),
+    [
+        (
+            {str(number): "x" for number in range(17)},
+            "metadata",
+            "object_above_max_properties",
+            "Invalid 'metadata': too many properties. Expected an object with at most 16 properties, "
+            "but got an object with 17 properties instead.",
+        ),
+        (
+            {"a": "x" * 513},
+            "metadata.a",
+            "string_above_max_length",
+            "Invalid 'metadata.a': string too long. Expected a string with maximum length 512, "
+            "but got a string with length 513 instead.",
+        ),
+        (
+            {"k" * 65: "x"},
+            "metadata",
+            "string_above_max_length",
+            "Invalid 'metadata': key too long. Expected a string with maximum length 64, "
+            "but got a string with length 65 instead.",
+        ),
+    ],
+    ids=["too many", "a long value", "a long key"],
+)
+def test_more_metadata_than_openai_keeps_is_refused_in_its_words(
+    metadata: dict[str, str], field: str, code: str, text: str
+) -> None:
+    with pytest.raises(FieldError) as caught:
+        request(metadata=metadata)
+    assert (caught.value.field, caught.value.code, str(caught.value)) == (field, code, text)

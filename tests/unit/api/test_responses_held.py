@@ -5,7 +5,7 @@ import pytest
 from corral.api.errors import FieldError
 from corral.api.openai.responses.held import HeldResponses, PreviousResponseError
 from corral.core.errors import NotFoundError
-from corral.wire.responses import InputItem
+from corral.wire.responses import InputItem, InputPart
 from tests.support.clock import FakeClock
 
 BODY = b"{}"
@@ -58,17 +58,17 @@ def test_a_response_expires_when_nobody_used_it_for_long() -> None:
 
 
 def test_what_is_kept_has_a_bound_and_the_oldest_goes_first() -> None:
-    held = HeldResponses(clock=FakeClock(), max_bytes=5_000)
+    held = HeldResponses(clock=FakeClock(), max_bytes=10_500)
     for name in "abcd":
         held.keep(name, BODY, [item(name * 1_000)])
     held.body("a")
     held.keep("e", BODY, [item("e" * 1_000)])
-    assert held.size_bytes <= 5_000
+    assert held.size_bytes <= 10_500
     assert held.body("a") == BODY
     with pytest.raises(NotFoundError):
         held.body("b")
     before = held.size_bytes
-    held.keep("huge", BODY, [item("x" * 6_000)])  # drives nobody out
+    held.keep("huge", BODY, [item("x" * 10_500)])  # drives nobody out
     assert held.size_bytes == before
     with pytest.raises(NotFoundError):
         held.body("huge")
@@ -99,7 +99,7 @@ def test_what_conversations_share_counts_once_and_outlives_the_first_of_them() -
     held.keep("a", BODY, [first])
     alone_bytes = held.size_bytes
     held.keep("b", BODY, [first, second])
-    assert held.size_bytes < 2 * alone_bytes + 50
+    assert held.size_bytes < 2 * alone_bytes + 50  # a pointer more
     held.delete("a")
     assert held.item(ONE, "input[0]") is first
     held.delete("b")
@@ -112,3 +112,30 @@ def test_an_item_that_came_twice_is_named_as_long_as_one_is_there() -> None:
     held.keep("b", BODY, [item("a", ONE)])
     held.delete("a")
     assert held.item(ONE, "input[0]").content == "a"
+
+
+def test_many_small_items_count_for_the_memory_that_they_take() -> None:
+    held = HeldResponses(clock=FakeClock())
+    held.keep("r", BODY, [item(str(number)) for number in range(1_000)])
+    assert held.size_bytes > 300_000  # written as JSON they have 50,000
+
+
+def test_conversations_that_share_all_their_items_count_for_naming_them() -> None:
+    held = HeldResponses(clock=FakeClock())
+    said = [item(str(number)) for number in range(1_000)]
+    held.keep("a", BODY, said)
+    before = held.size_bytes
+    held.keep("b", BODY, said)
+    assert held.size_bytes - before > 8_000
+    held.delete("a")
+    held.delete("b")
+    assert held.size_bytes == 0
+
+
+def test_what_an_item_is_made_of_counts() -> None:
+    held = HeldResponses(clock=FakeClock())
+    parts = [InputPart(type="input_text", text="x" * 100_000)]
+    held.keep(
+        "r", BODY, [InputItem(role="user", content=parts), InputItem(type="function_call", arguments={"a": "y" * 50_000})]
+    )
+    assert held.size_bytes > 150_000

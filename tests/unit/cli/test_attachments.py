@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.cli.attachments import AttachmentError, attach
+from corral.cli.attachments import IMAGE, AttachmentError, attach, left_out
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
 WAV = b"RIFF\x00\x00\x00\x00WAVE rest"
@@ -72,3 +72,11 @@ def test_attach_refuses_what_is_too_large(folder: Path) -> None:
         out.truncate(100 * 1024 * 1024 + 1)
     with pytest.raises(AttachmentError, match="104857601 bytes, and 104857600 are taken"):
         attach("./big.png", {"vision"})
+
+
+def test_what_a_model_cannot_take_stays_text_and_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    text = f"what is {tmp_path}/a.png?"
+    found = attach(text, ["completion"])
+    assert (found.text, found.files, found.left_out) == (text, (), ((f"{tmp_path}/a.png", IMAGE),))
+    assert left_out("./a.png", IMAGE, "m") == "'./a.png' is sent as text: m does not support vision\n"

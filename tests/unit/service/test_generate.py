@@ -12,8 +12,9 @@ from corral.core.errors import (
     EngineLostError,
     ForbiddenError,
 )
-from corral.core.types import Message
+from corral.core.types import PLACE_APART, Message
 from corral.engine.fake import Script
+from corral.service.checks import MAX_PROMPT_CHARS
 from corral.service.requests import Done, Event, Rendered, Truncation
 from corral.store import ModelConfig
 from tests.support.inference_bench import BOS, bench, text_of, user
@@ -155,6 +156,31 @@ async def test_images_are_numbered_through_in_the_text(tmp_path: Path) -> None:
         assert b.launcher.specs == []
 
 
+async def test_a_text_that_says_what_stands_for_an_image_stays_as_it_is(tmp_path: Path) -> None:
+    turn = Message(role="user", content=f"[img] and {PLACE_APART}, again [img]", images=(b"0",))
+    template = "{{ range .Messages }}{{ .Content }}{{ end }}"
+    async with bench(make_model(tmp_path, "m", template=template, reads_images=True)) as b:
+        assert await b.chat("m", turn, debug_render_only=True) == [Rendered("[img] and [img-0], again [img]", image_count=1)]
+    async with bench(make_model(tmp_path, "m", template=template), ignores_images=True) as b:
+        assert await b.chat("m", turn, debug_render_only=True) == [Rendered("[img] and , again [img]")]
+
+
+@pytest.mark.parametrize("suffix", ["", "y"])
+async def test_a_prompt_that_no_context_holds_is_refused_before_anything_is_loaded(tmp_path: Path, suffix: str) -> None:
+    async with bench(make_model(tmp_path, "m", infill=MARKS)) as b:
+        with pytest.raises(BadRequestError, match="the prompt has more than 33554432 characters"):
+            await b.generate("m", "x" * (MAX_PROMPT_CHARS + 1 - len(suffix)), suffix=suffix, raw=True)
+        assert b.launcher.specs == []
+
+
+async def test_a_choice_that_holds_a_stop_string_is_refused(tmp_path: Path) -> None:
+    async with bench(make_model(tmp_path, "m", parameters={"stop": ["<|im_end|>"]})) as b:
+        for choice in ("<|im_end|>", "yes<|im_end|>"):
+            with pytest.raises(BadRequestError, match=r'choice: ".*" has "<\|im_end\|>" in it, where an answer ends'):
+                await b.chat("m", user("hi"), choice=("no", choice))
+        await b.chat("m", user("hi"), choice=("no", "<|im_end|>"), options={"stop": ["."]})
+
+
 async def test_images_that_a_model_cannot_read_are_left_out_where_that_is_set(tmp_path: Path) -> None:
     async with bench(make_model(tmp_path, "m", template="{{ .Prompt }}"), ignores_images=True) as b:
         await b.generate("m", "look", images=(b"0",))
@@ -189,6 +215,15 @@ async def test_models_that_make_images_are_refused(tmp_path: Path) -> None:
         for request in (b.generate("m", "x"), b.chat("m", user("x"))):
             with pytest.raises(BadRequestError, match="image generation models are not currently supported"):
                 await request
+
+
+@pytest.mark.parametrize(("options", "draft"), [({}, -1), ({"draft_num_predict": 0}, 0), ({"draft_num_predict": 4.9}, 4)])
+async def test_draft_num_predict_bounds_what_is_computed_on_a_guess(
+    tmp_path: Path, options: dict[str, float], draft: int
+) -> None:
+    async with bench(make_model(tmp_path, "m")) as b:
+        await b.generate("m", "x", options=options)
+    assert [job.draft for job in b.jobs] == [draft]
 
 
 # Models elsewhere

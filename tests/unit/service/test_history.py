@@ -1,5 +1,7 @@
 """Calls and their results find each other, whichever of id and name a client gives."""
 
+import time
+
 from corral.core.types import Message, ToolCall
 from corral.service.history import linked
 
@@ -45,3 +47,18 @@ def test_a_result_that_nobody_asked_for_stays_as_it_is() -> None:
 def test_ids_do_not_change_when_the_conversation_goes_on() -> None:
     turns = [assistant(call("a")), result("1"), assistant(call("b")), result("2")]
     assert linked(turns)[:2] == linked(turns[:2])
+
+
+def test_each_call_is_answered_once_whatever_it_is_found_by() -> None:
+    calls = assistant(call("a", "x"), call("a", "y"), call("b", "z"))
+    messages = linked([calls, result("1", call_id="y"), result("2", "a"), result("3"), result("4", "a"), result("5")])
+    assert [one.tool_call_id for one in messages[1:]] == ["y", "x", "z", "", ""]
+
+
+def test_very_many_calls_find_their_results_soon() -> None:
+    calls = [call("f", f"c{number}") for number in range(50_000)]
+    results = [result("r", call_id=one.call_id) for one in reversed(calls)]
+    began = time.process_time()
+    messages = linked([assistant(*calls), *results])
+    assert time.process_time() - began < 5.0  # a tenth of a second where it was written
+    assert all(one.tool_name == "f" for one in messages[1:])

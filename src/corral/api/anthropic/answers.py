@@ -3,6 +3,7 @@
 While a stream has nothing to say for long, it has pings.
 """
 
+from functools import partial
 from typing import Final
 
 from corral.api.anthropic.blocks import BlockStream
@@ -24,9 +25,7 @@ _PING: Final = named_event("ping", wire.Ping())
 
 def messages(inference: InferenceService, *, silence_s: float = _SILENCE_S) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _REQUEST.decode(exchange.body)
-        request = chat_request(given, client=exchange.client)
-        exchange.error_type = PLAIN_JSON
+        given, request = await exchange.read(_REQUEST, partial(chat_request, client=exchange.client))
         reply = Reply(given)
         async with inference.chat(request) as events:
             started = await anext(events)

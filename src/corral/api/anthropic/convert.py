@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from corral.api.anthropic.messages import messages
+from corral.api.clients import named, priority_of
 from corral.api.errors import FieldError, UnsupportedFieldError
 from corral.service.requests import ChatRequest, Think, ToolChoice
 from corral.wire import anthropic as wire
@@ -33,7 +34,8 @@ def chat_request(given: wire.MessagesRequest, *, client: str) -> ChatRequest:
         format=_format(given),
         needs_start=True,
         call_parts=bool(given.stream),
-        client=client,
+        client=named(client, given.metadata.user_id if given.metadata else None),
+        priority=priority_of(given.priority),
         **common,
     )
 

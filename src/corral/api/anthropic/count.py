@@ -5,6 +5,7 @@ only the model can tell: with them the prompt is read, and is there when the con
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from corral.api.anthropic.convert import render_request
@@ -21,9 +22,7 @@ _REQUEST: Final = RequestDecoder(wire.CountTokensRequest, ANTHROPIC)
 
 def count_tokens(inference: InferenceService, tokens: TokenService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _REQUEST.decode(exchange.body)
-        request = render_request(given, client=exchange.client)
-        exchange.error_type = PLAIN_JSON
+        _, request = await exchange.read(_REQUEST, partial(render_request, client=exchange.client))
         async with inference.chat(request) as events:
             rendered = await anext(events)
         assert isinstance(rendered, Rendered), "there are messages, so there is a prompt"

@@ -11,6 +11,7 @@ import msgspec
 
 from corral.api.dialect import Dialect
 from corral.api.errors import status_of, text_of
+from corral.api.exchange import PLAIN_JSON
 from corral.api.stream import named_event
 from corral.core.log import request_id
 from corral.wire.anthropic import AnthropicError, AnthropicErrorDetail
@@ -48,6 +49,7 @@ ANTHROPIC: Final = Dialect(
     stream_type=b"text/event-stream",
     error=AnthropicError,
     body=lambda error: msgspec.json.encode(_error(error)),
+    error_type=PLAIN_JSON,
     frame=lambda error: named_event("error", _error(error)),
     headers=_headers,
 )

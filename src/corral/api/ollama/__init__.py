@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from corral.api.ollama import answers, blobs, cloud, embed, models, progress, rerank, server, text
+from corral.api.ollama import answers, blobs, cloud, embed, models, progress, rerank, server, text, tune
 from corral.api.ollama.dialect import OLLAMA
 from corral.api.openapi import Operation
 from corral.api.services import Services
 from corral.wire import ollama as wire
 from corral.wire import text as text_wire
+from corral.wire import tuning as tuning_wire
 
 __all__ = ["OLLAMA", "operations"]
 
@@ -181,6 +182,16 @@ def _making(services: Services) -> Sequence[Operation]:
             tag="making models",
             request=wire.CreateRequest,
             response=wire.ProgressResponse,
+            streams=True,
+        ),
+        Operation(
+            path="/api/tune",
+            methods=("POST",),
+            handler=tune.tune(services.tune),
+            summary="Measure which settings of the engine suit a model on this machine, and keep them",
+            tag="making models",
+            request=text_wire.TuneRequest,
+            response=tuning_wire.TuneResponse,
             streams=True,
         ),
         Operation(

@@ -7,6 +7,7 @@ of an Envelope, everything else the Structs themselves.
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -186,8 +187,7 @@ async def _answer(
 
 def chat(inference: InferenceService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _CHAT.decode(exchange.body)
-        request = chat_request(given, client=exchange.client)
+        given, request = await exchange.read(_CHAT, partial(chat_request, client=exchange.client))
         return await _answer(exchange, inference.chat(request), ChatRenderer(request.model), stream=given.stream is not False)
 
     return handle
@@ -195,8 +195,7 @@ def chat(inference: InferenceService) -> Handler:
 
 def generate(inference: InferenceService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _GENERATE.decode(exchange.body)
-        request = generate_request(given, client=exchange.client)
+        given, request = await exchange.read(_GENERATE, partial(generate_request, client=exchange.client))
         running = inference.generate(request)
         return await _answer(exchange, running, GenerateRenderer(request.model), stream=given.stream is not False)
 

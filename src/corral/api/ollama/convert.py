@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from corral.api.clients import priority_of
 from corral.api.values import choice, from_base64, keep_alive, quoted, think, tool_choice
 from corral.core import types as domain
 from corral.core.errors import BadRequestError
@@ -69,6 +70,7 @@ def _common(request: wire.ChatRequest | wire.GenerateRequest) -> dict[str, Any]:
         "logprobs": bool(request.logprobs),
         "top_logprobs": request.top_logprobs or 0,
         "debug_render_only": bool(request.debug_render_only),
+        "priority": priority_of(request.priority),
     }
 
 
@@ -81,6 +83,7 @@ def embed_request(request: wire.EmbedRequest, *, client: str) -> EmbedRequest:
         dimensions=max(0, request.dimensions or 0),
         options=request.options or {},
         client=client,
+        priority=priority_of(request.priority),
     )
 
 
@@ -108,6 +111,7 @@ def embedding_request(request: wire.EmbeddingRequest, *, client: str) -> EmbedRe
         truncate=False,
         options=request.options or {},
         client=client,
+        priority=priority_of(request.priority),
     )
 
 

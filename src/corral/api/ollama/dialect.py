@@ -6,6 +6,7 @@ import msgspec
 
 from corral.api.dialect import Dialect
 from corral.api.errors import text_of
+from corral.api.exchange import JSON
 from corral.api.stream import line
 from corral.wire.ollama import ErrorResponse
 
@@ -25,5 +26,6 @@ OLLAMA: Final = Dialect(
     stream_type=b"application/x-ndjson",
     error=ErrorResponse,
     body=_body,
+    error_type=JSON,
     frame=_frame,
 )

@@ -5,6 +5,7 @@ Numbers are written a few thousand at a time, with a turn of the event loop betw
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -29,7 +30,7 @@ _SLICE_FLOATS: Final = 8192  # written in a millisecond or two
 
 def embed(service: EmbedService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        request = embed_request(_EMBED.decode(exchange.body), client=exchange.client)
+        _, request = await exchange.read(_EMBED, partial(embed_request, client=exchange.client))
         made = await service.embed(request)
         head, tail = _around(request.model, made)
         slices = _slices(made)
@@ -50,7 +51,7 @@ def embeddings(service: EmbedService) -> Handler:
     """One text, and its vector in 64-bit floats."""
 
     async def handle(exchange: Exchange) -> Answer:
-        request = embedding_request(_EMBEDDING.decode(exchange.body), client=exchange.client)
+        _, request = await exchange.read(_EMBEDDING, partial(embedding_request, client=exchange.client))
         try:
             made = await service.embed(request)
         except NotFiniteError as exc:

@@ -38,7 +38,7 @@ def ps(service: InferenceService) -> Handler:
 
 def show(service: ModelService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _SHOW.decode(exchange.body)
+        given = await exchange.aside(_SHOW.decode, exchange.body)
         name = _required(given.model or given.name)
         result = await service.show(
             name,
@@ -55,7 +55,7 @@ def show(service: ModelService) -> Handler:
 
 def delete(service: ModelService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _DELETE.decode(exchange.body)
+        given = await exchange.aside(_DELETE.decode, exchange.body)
         await service.delete(_required(given.model or given.name))
         return Answer(content_type=b"")
 
@@ -64,7 +64,7 @@ def delete(service: ModelService) -> Handler:
 
 def copy(service: ModelService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _COPY.decode(exchange.body)
+        given = await exchange.aside(_COPY.decode, exchange.body)
         await service.copy(given.source or "", given.destination or "")
         return Answer(content_type=b"")
 

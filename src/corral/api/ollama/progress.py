@@ -47,7 +47,7 @@ async def _report(
 
 def pull(service: PullService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _PULL.decode(exchange.body)
+        given = await exchange.aside(_PULL.decode, exchange.body)
         running = service.pull(given.model or given.name or "", insecure=bool(given.insecure))
         return await _report(exchange, running, stream=given.stream is not False)
 
@@ -56,7 +56,7 @@ def pull(service: PullService) -> Handler:
 
 def push(service: PushService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _PUSH.decode(exchange.body)
+        given = await exchange.aside(_PUSH.decode, exchange.body)
         name = given.model or given.name
         if not name:
             raise BadRequestError("model is required")
@@ -67,8 +67,8 @@ def push(service: PushService) -> Handler:
 
 def create(service: CreateService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _CREATE.decode(exchange.body)
-        running = service.create(create_request(given))
+        given, request = await exchange.read(_CREATE, create_request)
+        running = service.create(request)
         return await _report(exchange, running, stream=given.stream is not False)
 
     return handle

@@ -1,8 +1,10 @@
 """POST /api/rerank: texts in the order in which they answer a query."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
+from corral.api.clients import priority_of
 from corral.api.decode import RequestDecoder
 from corral.api.exchange import Answer, Exchange, Handler, json_answer
 from corral.api.ollama.dialect import OLLAMA
@@ -17,22 +19,26 @@ _RERANK: Final = RequestDecoder(wire.RerankRequest, OLLAMA)
 
 def rerank(service: RerankService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _RERANK.decode(exchange.body)
-        request = RerankRequest(
-            model=given.model or "",
-            query=given.query or "",
-            documents=_documents(given.documents or ()),
-            top_n=given.top_n,
-            truncate=given.truncate is not False,
-            raw_scores=bool(given.raw_scores),
-            options=given.options or {},
-            keep_alive_s=keep_alive(given.keep_alive),
-            client=exchange.client,
-        )
+        given, request = await exchange.read(_RERANK, partial(_request, client=exchange.client))
         ranks = await service.rerank(request)
         return json_answer(_response(request, ranks, with_documents=bool(given.return_documents)))
 
     return handle
+
+
+def _request(given: wire.RerankRequest, *, client: str) -> RerankRequest:
+    return RerankRequest(
+        model=given.model or "",
+        query=given.query or "",
+        documents=_documents(given.documents or ()),
+        top_n=given.top_n,
+        truncate=given.truncate is not False,
+        raw_scores=bool(given.raw_scores),
+        options=given.options or {},
+        keep_alive_s=keep_alive(given.keep_alive),
+        client=client,
+        priority=priority_of(given.priority),
+    )
 
 
 def _documents(given: Sequence[str | wire.RerankDocument]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """POST /api/tokenize, /api/detokenize and /api/apply-template: what the text of a request is to a model, without loading it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from corral.api.decode import RequestDecoder
@@ -21,19 +22,7 @@ _APPLY: Final = RequestDecoder(wire.ApplyTemplateRequest, OLLAMA)
 
 def tokenize(service: TokenService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _TOKENIZE.decode(exchange.body)
-        text = next((text for text in (given.content, given.text, given.prompt) if text is not None), None)
-        if text is None:
-            raise BadRequestError("content is required")
-        request = TokenizeRequest(
-            model=given.model or "",
-            text=text,
-            add_special=bool(given.add_special),
-            parse_special=given.parse_special is not False,
-            with_pieces=bool(given.with_pieces),
-            keep_alive_s=keep_alive(given.keep_alive),
-            client=exchange.client,
-        )
+        _, request = await exchange.read(_TOKENIZE, partial(_tokenize_request, client=exchange.client))
         made = await service.tokenize(request)
         return json_answer(
             wire.TokenizeResponse(
@@ -46,6 +35,21 @@ def tokenize(service: TokenService) -> Handler:
         )
 
     return handle
+
+
+def _tokenize_request(given: wire.TokenizeRequest, *, client: str) -> TokenizeRequest:
+    text = next((text for text in (given.content, given.text, given.prompt) if text is not None), None)
+    if text is None:
+        raise BadRequestError("content is required")
+    return TokenizeRequest(
+        model=given.model or "",
+        text=text,
+        add_special=bool(given.add_special),
+        parse_special=given.parse_special is not False,
+        with_pieces=bool(given.with_pieces),
+        keep_alive_s=keep_alive(given.keep_alive),
+        client=client,
+    )
 
 
 def _pieces(pieces: Sequence[bytes]) -> list[wire.Piece]:
@@ -61,13 +65,7 @@ def _pieces(pieces: Sequence[bytes]) -> list[wire.Piece]:
 
 def detokenize(service: TokenService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _DETOKENIZE.decode(exchange.body)
-        request = DetokenizeRequest(
-            model=given.model or "",
-            tokens=tokens_of(given.tokens or (), "DetokenizeRequest.tokens"),
-            keep_alive_s=keep_alive(given.keep_alive),
-            client=exchange.client,
-        )
+        _, request = await exchange.read(_DETOKENIZE, partial(_detokenize_request, client=exchange.client))
         made = await service.detokenize(request)
         return json_answer(
             wire.DetokenizeResponse(
@@ -78,24 +76,36 @@ def detokenize(service: TokenService) -> Handler:
     return handle
 
 
+def _detokenize_request(given: wire.DetokenizeRequest, *, client: str) -> DetokenizeRequest:
+    return DetokenizeRequest(
+        model=given.model or "",
+        tokens=tokens_of(given.tokens or (), "DetokenizeRequest.tokens"),
+        keep_alive_s=keep_alive(given.keep_alive),
+        client=client,
+    )
+
+
 def apply_template(inference: InferenceService) -> Handler:
     """The prompt of a chat, by the road of a chat, as far as it is rendered."""
 
     async def handle(exchange: Exchange) -> Answer:
-        given = _APPLY.decode(exchange.body)
-        if not given.messages:
-            raise BadRequestError("messages are required")
-        request = ChatRequest(
-            model=given.model or "",
-            messages=tuple(map(message, given.messages)),
-            tools=tuple(given.tools or ()),
-            think=think(given.think),
-            debug_render_only=True,
-            client=exchange.client,
-        )
+        _, request = await exchange.read(_APPLY, partial(_render_request, client=exchange.client))
         async with inference.chat(request) as events:
             rendered = await anext(events)
         assert isinstance(rendered, Rendered), "there are messages, so there is a prompt"
         return json_answer(wire.ApplyTemplateResponse(model=request.model, prompt=rendered.prompt))
 
     return handle
+
+
+def _render_request(given: wire.ApplyTemplateRequest, *, client: str) -> ChatRequest:
+    if not given.messages:
+        raise BadRequestError("messages are required")
+    return ChatRequest(
+        model=given.model or "",
+        messages=tuple(map(message, given.messages)),
+        tools=tuple(given.tools or ()),
+        think=think(given.think),
+        debug_render_only=True,
+        client=client,
+    )

@@ -7,6 +7,7 @@ from corral.api.openai.dialect import OPENAI
 from corral.api.openapi import Operation
 from corral.api.services import Services
 from corral.wire import openai as wire
+from corral.wire import openai_embed
 from corral.wire import rerank as rerank_wire
 from corral.wire import responses as responses_wire
 
@@ -49,8 +50,8 @@ def _plain(services: Services) -> Sequence[Operation]:
             handler=embed.embeddings(services.embed, services.tokens),
             summary="Make vectors of texts",
             tag=_TAG,
-            request=wire.EmbeddingsRequest,
-            response=wire.EmbeddingsList,
+            request=openai_embed.EmbeddingsRequest,
+            response=openai_embed.EmbeddingsList,
         ),
         Operation(
             path="/v1/rerank",

@@ -17,6 +17,7 @@ from corral.api.openai.choices import Choice, Reply, answer
 from corral.api.openai.convert import chat_requests
 from corral.api.openai.dialect import OPENAI
 from corral.api.openai.tokens import chat_logprobs
+from corral.api.openai.values import tier_told
 from corral.api.services import InferenceService
 from corral.api.stream import TextEvent, event
 from corral.core.types import ToolCall
@@ -29,23 +30,25 @@ _REQUEST: Final = RequestDecoder(wire.ChatCompletionRequest, OPENAI)
 
 def chat(inference: InferenceService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _REQUEST.decode(exchange.body)
-        requests = chat_requests(given, client=exchange.client)
+        given, requests = await exchange.read(_REQUEST, partial(chat_requests, client=exchange.client))
         starts = [partial(inference.chat, request) for request in requests]
         options = given.stream_options
         wants_usage = bool(options and options.include_usage)
-        return await answer(exchange, starts, ChatReply(given.model or ""), stream=bool(given.stream), wants_usage=wants_usage)
+        reply = ChatReply(given.model or "", tier_told(given) if given.service_tier else "")
+        return await answer(exchange, starts, reply, stream=bool(given.stream), wants_usage=wants_usage)
 
     return handle
 
 
 class ChatReply(Reply):
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, tier: str = "") -> None:
+        """`tier`: the service tier, where it is to be told."""
         self._head: dict[str, Any] = {
             "id": f"chatcmpl-{uuid4().hex}",
             "created": int(time.time()),
             "model": model,
             "system_fingerprint": FINGERPRINT,
+            "service_tier": tier,
         }
 
     def choice(self, index: int) -> "ChatChoice":

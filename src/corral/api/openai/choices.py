@@ -1,30 +1,20 @@
-"""The several answers of one request: how they run beside each other, and how they come together in one reply.
+"""The several answers of one request, as they come together in one reply: a stream's chunks, or one object."""
 
-Each answer is a use case of its own. The others begin once the first has its first event: what was read of a shared prompt is
-there for them then, and what is refused is refused before anything is sent.
-"""
-
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
 
 from corral.api.exchange import PLAIN_JSON, Answer, Exchange, json_answer
 from corral.api.openai.tokens import usage
 from corral.api.stream import EventStream, pump
 from corral.api.truncation import tell_truncation
 from corral.service.requests import Delta, Done, Event, Loaded, Rendered, Started
+from corral.service.several import Start, all_answers
 from corral.service.whole import whole
 from corral.wire import openai as wire
 
-Running: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Event]]
-Start: TypeAlias = Callable[[], Running]
-Take: TypeAlias = Callable[[int, Event, AsyncIterator[Event]], Awaitable[None]]
-
 MAX_ANSWERS: Final = 2048  # of one request. Source: OpenAI's API reference, the prompts of one embedding request
 SILENCE_S: Final = 15.0  # proxies take a stream for dead after 30 to 60
-_AT_ONCE: Final = 16  # answers of one request that may wait for a place, or run
 SIGN: Final = b": ping\n\n"  # a comment, which clients of event streams leave out
 _LAST: Final = b"data: [DONE]\n\n"
 _NOTHING: Final = Done(
@@ -64,11 +54,7 @@ class Reply(ABC):
 async def answer(
     exchange: Exchange, starts: Sequence[Start], reply: Reply, *, prompts: int = 1, stream: bool, wants_usage: bool
 ) -> Answer | None:
-    """Runs every answer to its end. They are for so many `prompts`, those for one of them one after another.
-
-    What was wrong with the request's form has been said before; errors have the other content type from here on, as Ollama's.
-    """
-    exchange.error_type = PLAIN_JSON
+    """Runs every answer to its end. They are for so many `prompts`, those for one of them one after another."""
     ends: dict[int, Done] = {}
     if stream:
         await _streamed(exchange, starts, reply, ends)
@@ -109,36 +95,3 @@ async def _streamed(exchange: Exchange, starts: Sequence[Start], reply: Reply, e
 def end_of(event: Loaded | Rendered | Started | Done) -> Done:
     """A prompt without a text loads the model and says nothing."""
     return event if isinstance(event, Done) else _NOTHING
-
-
-async def all_answers(starts: Sequence[Start], take: Take) -> None:
-    """Begins each answer, and takes its events. Raises what the first of them to fail raises; the others end with it."""
-    has_begun = asyncio.Event()
-    waiting = iter(enumerate(starts))
-
-    async def one(index: int, start: Start) -> None:
-        async with start() as events:
-            first = await anext(events)
-            has_begun.set()
-            await take(index, first, events)
-
-    first = next(waiting)
-    if len(starts) == 1:
-        await one(*first)
-        return
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(one(*first), name="answer-0")
-            for number in range(1, min(_AT_ONCE, len(starts))):
-                tasks.create_task(_in_turn(one, waiting, has_begun), name=f"answers-{number}")
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-
-
-async def _in_turn(
-    one: Callable[[int, Start], Awaitable[None]], waiting: Iterator[tuple[int, Start]], may_begin: asyncio.Event
-) -> None:
-    """One answer after another, of those that none has begun yet."""
-    await may_begin.wait()
-    for index, start in waiting:
-        await one(index, start)

@@ -9,13 +9,13 @@ from uuid import uuid4
 
 from corral.api.decode import RequestDecoder
 from corral.api.errors import FieldError
-from corral.api.exchange import PLAIN_JSON, Answer, Exchange, Handler
+from corral.api.exchange import Answer, Exchange, Handler
 from corral.api.openai.chat import FINGERPRINT, finish_reason, truncated
 from corral.api.openai.choices import MAX_ANSWERS, Choice, Reply, answer
 from corral.api.openai.dialect import OPENAI
 from corral.api.openai.prompts import Prompt, prompts, texts
 from corral.api.openai.tokens import CompletionTokens
-from corral.api.openai.values import choice_count, generation, limit, refused, seeded
+from corral.api.openai.values import choice_count, generation, limit, refused, seeded, user_of
 from corral.api.services import InferenceService, TokenService
 from corral.api.stream import TextEvent, event
 from corral.core.errors import BadRequestError
@@ -27,15 +27,12 @@ _REQUEST: Final = RequestDecoder(wire.CompletionRequest, OPENAI)
 
 def completions(inference: InferenceService, tokens: TokenService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _REQUEST.decode(exchange.body)
-        asked, count = prompts_of(given.prompt), choice_count(given.n)
-        requests = completion_requests(given, asked, count, client=exchange.client)
-        exchange.error_type = PLAIN_JSON
+        given, (asked, requests) = await exchange.read(_REQUEST, partial(_asked, client=exchange.client))
         echoes = [""] * len(asked)
         if given.echo:
             first = requests[0]
             echoes = await texts(asked, tokens, model=first.model, keep_alive_s=first.keep_alive_s, client=first.client)
-        reply = CompletionReply(given.model or "", [echo for echo in echoes for _ in range(count)])
+        reply = CompletionReply(given.model or "", [echo for echo in echoes for _ in range(len(requests) // len(asked))])
         return await answer(
             exchange,
             [partial(inference.generate, request) for request in requests],
@@ -51,6 +48,11 @@ def completions(inference: InferenceService, tokens: TokenService) -> Handler:
 # Requests
 
 
+def _asked(given: wire.CompletionRequest, *, client: str) -> tuple[list[Prompt], list[GenerateRequest]]:
+    asked = prompts_of(given.prompt)
+    return asked, completion_requests(given, asked, choice_count(given.n), client=client)
+
+
 def completion_requests(
     given: wire.CompletionRequest, asked: Sequence[Prompt], count: int, *, client: str
 ) -> list[GenerateRequest]:
@@ -63,7 +65,7 @@ def completion_requests(
         raw=bool(given.raw),
         logprobs=given.logprobs is not None,
         top_logprobs=given.logprobs or 0,
-        client=client,
+        client=user_of(client, given),
         **common,
     )
     return [

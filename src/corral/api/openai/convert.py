@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from corral.api.errors import FieldError
 from corral.api.openai.messages import messages
-from corral.api.openai.values import choice_count, effort, generation, limit, refused, seeded
+from corral.api.openai.values import choice_count, effort, generation, limit, refused, seeded, user_of
 from corral.service.requests import ChatRequest, ToolChoice
 from corral.wire import openai as wire
 
@@ -35,7 +35,7 @@ def chat_requests(given: wire.ChatCompletionRequest, *, client: str) -> list[Cha
         format=_format(given.response_format),
         logprobs=_wants_logprobs(given),
         top_logprobs=given.top_logprobs or 0,
-        client=client,
+        client=user_of(client, given),
         **common | ({"think": effort(_effort(given))} if given.think is None else {}),
     )
     count = choice_count(given.n)

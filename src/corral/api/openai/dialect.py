@@ -10,6 +10,7 @@ import msgspec
 
 from corral.api.dialect import Dialect
 from corral.api.errors import FieldError, status_of, text_of
+from corral.api.exchange import PLAIN_JSON
 from corral.api.stream import event
 from corral.core.errors import ContextOverflowError, UnauthorizedError
 from corral.wire.openai import ErrorDetail, OpenAIError
@@ -36,5 +37,6 @@ OPENAI: Final = Dialect(
     stream_type=b"text/event-stream",
     error=OpenAIError,
     body=lambda error: msgspec.json.encode(_error(error)),
+    error_type=PLAIN_JSON,
     frame=lambda error: event(_error(error)),
 )

@@ -7,10 +7,12 @@ import asyncio
 import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from corral.api.clients import named, priority_of
 from corral.api.decode import RequestDecoder
 from corral.api.errors import FieldError
 from corral.api.exchange import PLAIN_JSON, Answer, Exchange, Handler
@@ -20,12 +22,12 @@ from corral.api.services import EmbedService, TokenService
 from corral.api.values import keep_alive
 from corral.core.errors import BadRequestError
 from corral.service.embed import Embeddings, EmbedRequest
-from corral.wire import openai as wire
+from corral.wire.openai_embed import EmbeddingsRequest, EmbeddingsUsage
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_REQUEST: Final = RequestDecoder(wire.EmbeddingsRequest, OPENAI)
+_REQUEST: Final = RequestDecoder(EmbeddingsRequest, OPENAI)
 MAX_LISTS: Final = 2048  # of tokens. Source: OpenAI's API reference
 _FORMATS: Final = ("float", "base64")
 _SLICE_FLOATS: Final = 8192  # written in a millisecond or two
@@ -34,10 +36,7 @@ _FLOAT_BYTES: Final = 4
 
 def embeddings(service: EmbedService, tokens: TokenService) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _REQUEST.decode(exchange.body)
-        inputs = inputs_of(given.input)
-        request = embed_request(given, client=exchange.client)
-        exchange.error_type = PLAIN_JSON
+        given, (inputs, request) = await exchange.read(_REQUEST, partial(_asked, client=exchange.client))
         said = await texts(inputs, tokens, model=request.model, keep_alive_s=request.keep_alive_s, client=request.client)
         made = await service.embed(replace(request, texts=tuple(said)))
         slices = _slices(made, packed=given.encoding_format == "base64")
@@ -55,7 +54,11 @@ def embeddings(service: EmbedService, tokens: TokenService) -> Handler:
     return handle
 
 
-def embed_request(given: wire.EmbeddingsRequest, *, client: str) -> EmbedRequest:
+def _asked(given: EmbeddingsRequest, *, client: str) -> tuple[list[Prompt], EmbedRequest]:
+    return inputs_of(given.input), embed_request(given, client=client)
+
+
+def embed_request(given: EmbeddingsRequest, *, client: str) -> EmbedRequest:
     """Without its texts. Raises BadRequestError."""
     if given.encoding_format not in (None, "", *_FORMATS):
         raise BadRequestError(
@@ -67,7 +70,8 @@ def embed_request(given: wire.EmbeddingsRequest, *, client: str) -> EmbedRequest
         dimensions=max(0, given.dimensions or 0),
         options=given.options or {},
         keep_alive_s=keep_alive(given.keep_alive),
-        client=client,
+        client=named(client, given.user),
+        priority=priority_of(given.priority),
     )
 
 
@@ -84,7 +88,7 @@ def inputs_of(given: Any) -> list[Prompt]:
 
 
 def _tail(model: str, made: Embeddings) -> bytes:
-    used = wire.EmbeddingsUsage(prompt_tokens=made.prompt_tokens, total_tokens=made.prompt_tokens)
+    used = EmbeddingsUsage(prompt_tokens=made.prompt_tokens, total_tokens=made.prompt_tokens)
     return b'],"model":%b,"usage":%b}' % (msgspec.json.encode(model), msgspec.json.encode(used))
 
 

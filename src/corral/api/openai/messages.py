@@ -111,7 +111,7 @@ def image(url: str) -> bytes:
     if head is None:
         raise BadRequestError("invalid image input")
     try:
-        return from_base64(url.removeprefix(head))
+        return from_base64(url, begin=len(head))
     except BadRequestError:
         raise BadRequestError("invalid image input") from None
 

@@ -8,8 +8,7 @@ from corral.wire.openai import ModelEntries, ModelEntry
 
 
 def listed(service: ModelService) -> Handler:
-    async def handle(exchange: Exchange) -> Answer:
-        exchange.error_type = PLAIN_JSON
+    async def handle(_exchange: Exchange) -> Answer:
         models = (await service.list_models()).models
         entries = [_entry(model.name.short, model) for model in models]
         return json_answer(ModelEntries(object="list", data=entries), content_type=PLAIN_JSON)
@@ -21,7 +20,6 @@ def retrieved(service: ModelService) -> Handler:
     """One model, by the name that it was asked with."""
 
     async def handle(exchange: Exchange) -> Answer:
-        exchange.error_type = PLAIN_JSON
         name = exchange.path_params["model"]
         shown = await service.show(name, verbose=False, system="", template="", options={})
         return json_answer(_entry(name, shown.model), content_type=PLAIN_JSON)

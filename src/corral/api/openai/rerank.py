@@ -1,8 +1,10 @@
 """POST /v1/rerank: texts in the order in which they answer a query, in the form that Jina's and Cohere's clients know."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
+from corral.api.clients import priority_of
 from corral.api.decode import RequestDecoder
 from corral.api.errors import FieldError
 from corral.api.exchange import PLAIN_JSON, Answer, Exchange, Handler, json_answer
@@ -11,16 +13,14 @@ from corral.api.services import RerankService
 from corral.api.values import keep_alive
 from corral.service.rerank import Ranks, RerankRequest
 from corral.wire import rerank as wire
-from corral.wire.openai import EmbeddingsUsage
+from corral.wire.openai_embed import EmbeddingsUsage
 
 _REQUEST: Final = RequestDecoder(wire.DocumentsRequest, OPENAI)
 
 
 def rerank(service: RerankService) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        given = _REQUEST.decode(exchange.body)
-        request = rerank_request(given, client=exchange.client)
-        exchange.error_type = PLAIN_JSON
+        given, request = await exchange.read(_REQUEST, partial(rerank_request, client=exchange.client))
         ranks = await service.rerank(request)
         return json_answer(_ranked(request, ranks, with_texts=bool(given.return_documents)), content_type=PLAIN_JSON)
 
@@ -44,6 +44,7 @@ def rerank_request(given: wire.DocumentsRequest, *, client: str) -> RerankReques
         options=given.options or {},
         keep_alive_s=keep_alive(given.keep_alive),
         client=client,
+        priority=priority_of(given.priority),
     )
 
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from corral.api.clients import named, priority_of
 from corral.api.errors import FieldError, UnsupportedFieldError
 from corral.api.values import choice, keep_alive, quoted, think
 from corral.core.errors import BadRequestError
@@ -35,6 +36,7 @@ _EFFORTS: Final[Mapping[str, Think]] = {
     "ultra": "max",
 }
 _EFFORT_WORDS: Final = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
+_TIERS: Final[Mapping[str, int]] = {"auto": 0, "default": 0, "scale": 0, "flex": 1, "priority": -1}  # with their priorities
 _STRUCTURED: Final = "send response_format, grammar, regex or choice instead"
 _REFUSED: Final[Mapping[str, str]] = {
     "audio": "no model here speaks; leave it out",
@@ -82,7 +84,26 @@ def generation(request: wire.GenerationRequest) -> dict[str, Any]:
         "grammar": request.grammar or "",
         "regex": request.regex or "",
         "choice": choice(request.choice),
+        "priority": _TIERS[_tier(request)] if request.priority is None else priority_of(request.priority),
     }
+
+
+def user_of(client: str, request: wire.GenerationRequest) -> str:
+    """The client, where the request names it."""
+    return named(client, request.safety_identifier, request.user, request.prompt_cache_key)
+
+
+def tier_told(request: wire.GenerationRequest) -> str:
+    """The tier as an answer tells it: the one that served the request."""
+    tier = _tier(request)
+    return tier if _TIERS[tier] else "default"
+
+
+def _tier(request: wire.GenerationRequest) -> str:
+    tier = request.service_tier or "auto"
+    if tier not in _TIERS:
+        raise FieldError("service_tier", f'service_tier is "{tier}"; it must be one of {", ".join(_TIERS)}')
+    return tier
 
 
 def _options(request: wire.GenerationRequest) -> Iterator[tuple[str, Any]]:

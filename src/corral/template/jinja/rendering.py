@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from jinja2 import Template, TemplateError
 
 from corral.template.jinja.environment import compiled, tojson
 from corral.template.jinja.job import Job
+from corral.template.jinja.ways import Messages, Tools, forms_of_messages, forms_of_tools
 
 _PROBE_TEXT: Final = "probe-text"
 _PROBE_KEY: Final = "probe_key"
@@ -28,7 +29,6 @@ _PROBE_TURNS: Final[list[dict[str, Any]]] = [
     },
     {"role": "tool", "content": "result", "name": "probe", "tool_call_id": "probecall"},
 ]
-Messages: TypeAlias = list[dict[str, Any]]
 
 
 class RefusedError(Exception):
@@ -88,42 +88,26 @@ def render(job: Job) -> str:
 
 
 def _ways(job: Job) -> Iterator[_Way]:
-    """What to try one after the other: as Hugging Face does it, then around what the template refuses, least change first."""
+    """What to try one after the other: as Hugging Face does it, then around what the template refuses, least change first.
+
+    Each way has what it gives to itself: a template may change it.
+    """
     yield _Way(_habits(job.source).applied(job.messages) if job.messages else [], job.tools or None, is_lenient=False)
     habits = _habits(job.source)
-    yield _Way(habits.applied(deepcopy(job.messages)), job.tools or None)
-    if not job.tools:  # made for tools alone, it runs over them unasked
-        yield _Way(habits.applied(deepcopy(job.messages)), [])
-    folded = _folded(deepcopy(job.messages))
-    if any(message["role"] == "system" for message in job.messages):
-        yield _Way(habits.applied(folded), job.tools or None)
-    if any(message["role"] == "tool" or "tool_calls" in message for message in job.messages):
-        yield _Way(habits.applied([_said_plainly(message) for message in folded]), job.tools or None)
+    tools = _tools_taken(job, habits)
+    for messages in forms_of_messages(job.messages):
+        yield _Way(habits.applied(deepcopy(messages)), deepcopy(tools))
 
 
-def _folded(messages: Messages) -> Messages:
-    """The system texts at the head of the first user's turn, for templates that know no such role."""
-    systems = [message["content"] for message in messages if message["role"] == "system"]
-    if not systems:
-        return messages
-    out = [message for message in messages if message["role"] != "system"]
-    first = next((message for message in out if message["role"] == "user"), None)
-    if first is None:
-        return [{"role": "user", "content": "\n\n".join(systems)}, *out]
-    first["content"] = "\n\n".join((*systems, first["content"]))
-    return out
-
-
-def _said_plainly(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A call as the assistant's text and a result as the user's, for templates that know of neither."""
-    if message["role"] == "tool":
-        result = {"name": message.get("name", ""), "content": message["content"]}
-        return {"role": "user", "content": tojson({"tool_response": result})}
-    if "tool_calls" not in message:
-        return dict(message)
-    calls = [{key: call["function"][key] for key in ("name", "arguments")} for call in message["tool_calls"]]
-    said = [message["content"], tojson({"tool_calls": calls})]
-    return {"role": message["role"], "content": "\n".join(filter(None, said))}
+def _tools_taken(job: Job, habits: _Habits) -> Tools | None:
+    """The first form of the tools that the template takes beside one short question; where it takes none, as they are."""
+    for tools in forms_of_tools(job.tools):
+        try:
+            _run(_compiled(job.source, is_lenient=True), job.names, _Way(habits.applied([_PROBE_TURNS[0]]), deepcopy(tools)))
+        except RefusedError:
+            continue
+        return tools
+    return job.tools or None
 
 
 def _compiled(source: str, *, is_lenient: bool = False) -> Template:

@@ -3,14 +3,14 @@
 What depends on the model is the services' to check. Errors name the field that is wrong.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from corral.api.errors import FieldError
 from corral.api.openai.convert import schema_format
 from corral.api.openai.responses.items import messages
 from corral.api.openai.responses.tools import Tools
-from corral.api.openai.values import effort, generation, limit, refused
+from corral.api.openai.values import effort, generation, limit, refused, user_of
 from corral.core.types import Message
 from corral.service.requests import ChatRequest
 from corral.wire.responses import InputItem, ResponsesRequest
@@ -29,6 +29,19 @@ _INCLUDED: Final = (  # what there is anyway, or belongs to what never comes
 _SUMMARIES: Final = ("auto", "concise", "detailed")
 _VERBOSITIES: Final = ("low", "medium", "high")
 _TRUNCATIONS: Final = ("auto", "disabled")
+_MOST_METADATA: Final = 16
+_LONGEST_KEY: Final = 64
+_LONGEST_VALUE: Final = 512
+_TOO_MANY: Final = "object_above_max_properties"
+_TOO_LONG: Final = "string_above_max_length"
+
+
+class MetadataError(FieldError):
+    """More, or longer, than may be kept with a response."""
+
+    def __init__(self, field: str, text: str, code: str) -> None:
+        super().__init__(field, text)
+        self.code = code
 
 
 def chat_request(given: ResponsesRequest, items: Iterable[tuple[str, InputItem]], tools: Tools, *, client: str) -> ChatRequest:
@@ -49,9 +62,26 @@ def chat_request(given: ResponsesRequest, items: Iterable[tuple[str, InputItem]]
         logprobs=wants_logprobs(given),
         top_logprobs=given.top_logprobs or 0,
         call_parts=True,
-        client=client,
+        client=user_of(client, given),
         **common,
     )
+
+
+def _check_metadata(given: Mapping[str, str]) -> None:
+    """Source: OpenAI's API reference, metadata; the texts and codes are those of its errors."""
+    if len(given) > _MOST_METADATA:
+        expected = f"Expected an object with at most {_MOST_METADATA} properties"
+        got = f"but got an object with {len(given)} properties instead"
+        raise MetadataError("metadata", f"Invalid 'metadata': too many properties. {expected}, {got}.", _TOO_MANY)
+    for key, value in given.items():
+        _check_length("metadata", "key", key, _LONGEST_KEY)
+        _check_length(f"metadata.{key}", "string", value, _LONGEST_VALUE)
+
+
+def _check_length(at: str, what: str, text: str, most: int) -> None:
+    if len(text) > most:
+        expected = f"Expected a string with maximum length {most}, but got a string with length {len(text)} instead"
+        raise MetadataError(at, f"Invalid '{at}': {what} too long. {expected}.", _TOO_LONG)
 
 
 def wants_logprobs(given: ResponsesRequest) -> bool:
@@ -72,6 +102,7 @@ def _check(given: ResponsesRequest) -> None:
         raise refused("n", "a response is one answer; send several requests, or n to /v1/chat/completions")
     for index, word in enumerate(given.include or ()):
         _check_word(f"include[{index}]", word, _INCLUDED)
+    _check_metadata(given.metadata or {})
     _check_word("truncation", given.truncation, _TRUNCATIONS)
     if given.reasoning:
         _check_word("reasoning.summary", given.reasoning.summary, _SUMMARIES)

@@ -23,7 +23,7 @@ from corral.api.services import InferenceService
 from corral.api.stream import EventStream, pump
 from corral.api.truncation import tell_truncation
 from corral.core.errors import BadRequestError
-from corral.service.requests import Delta, Done, Event
+from corral.service.requests import ChatRequest, Delta, Done, Event
 from corral.wire import responses as wire
 
 _REQUEST: Final = RequestDecoder(wire.ResponsesRequest, OPENAI)
@@ -31,14 +31,14 @@ _REQUEST: Final = RequestDecoder(wire.ResponsesRequest, OPENAI)
 
 def responses(inference: InferenceService, held: HeldResponses) -> Handler:
     async def handle(exchange: Exchange) -> Answer | None:
-        given = _REQUEST.decode(exchange.body)
+        given = await exchange.aside(_REQUEST.decode, exchange.body)
         if not given.model:
-            exchange.error_type = PLAIN_JSON
+            exchange.understood()
             raise BadRequestError("model is required")
-        items, tools = list(_items(given, held)), tools_of(given)
-        request = chat_request(given, items, tools, client=exchange.client)
-        exchange.error_type = PLAIN_JSON
-        response = Response(given, tools, [item for _, item in items], held)
+        before = held.conversation(given.previous_response_id) if given.previous_response_id else ()
+        request, items, tools = await exchange.aside(_asked, given, before, held, client=exchange.client)
+        exchange.understood()
+        response = Response(given, tools, items, held)
         async with inference.chat(request) as events:
             first = await anext(events)
             tell_truncation(exchange, first)
@@ -56,12 +56,21 @@ def responses(inference: InferenceService, held: HeldResponses) -> Handler:
     return handle
 
 
-def _items(given: wire.ResponsesRequest, held: HeldResponses) -> Iterator[tuple[str, wire.InputItem]]:
+def _asked(
+    given: wire.ResponsesRequest, before: Sequence[wire.InputItem], held: HeldResponses, *, client: str
+) -> tuple[ChatRequest, list[wire.InputItem], Tools]:
+    """With all items of the conversation. Raises BadRequestError."""
+    items, tools = list(_items(given, before, held)), tools_of(given)
+    return chat_request(given, items, tools, client=client), [item for _, item in items], tools
+
+
+def _items(
+    given: wire.ResponsesRequest, before: Sequence[wire.InputItem], held: HeldResponses
+) -> Iterator[tuple[str, wire.InputItem]]:
     """The whole conversation, and where each item of it stands."""
-    if given.previous_response_id:
-        for item in held.conversation(given.previous_response_id):
-            yield "previous_response_id", item
-    elif not given.input and given.input != "":
+    for item in before:
+        yield "previous_response_id", item
+    if not given.previous_response_id and not given.input and given.input != "":
         raise FieldError("input", "input is missing; it must be a text or a list of items")
     if isinstance(given.input, str):
         yield "input", wire.InputItem(type="message", role="user", content=given.input)

@@ -1,14 +1,16 @@
 """Responses that are kept for a while: so that a conversation can go on from one, or a program can look at it again.
 
 In memory alone: they end with the server. Each is kept for as long as it is used now and then, and all together have a bound:
-the ones that were used longest ago go first. Responses of one conversation share what was said before, which counts once.
+the ones that were used longest ago go first. What counts is the memory that they take. Responses of one conversation share
+what was said before, which counts once.
 """
 
 import re
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +22,8 @@ from corral.wire.responses import InputItem
 
 LIFE_S: Final = 3600.0
 MAX_BYTES: Final = 64 << 20
+_RECORD_BYTES: Final = 700  # of each response, beside what it is made of: its record, and the tables that it is found by
+_ENTRY_BYTES: Final = 250  # the same of each item
 _OWN_ID: Final = re.compile(r"[a-z]+_[0-9a-f]{32}")
 
 
@@ -32,6 +36,11 @@ class _Held:
     body: bytes  # of the response, as it was sent
     items: tuple[InputItem, ...]  # the whole conversation, the response's own included
     used_ns: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Without the items themselves, which others may have, too."""
+        return _RECORD_BYTES + sys.getsizeof(self.body) + sys.getsizeof(self.items)
 
 
 class HeldResponses:
@@ -53,13 +62,14 @@ class HeldResponses:
         return self._size_bytes
 
     def keep(self, response_id: str, body: bytes, items: Sequence[InputItem]) -> None:
-        if len(body) + sum(len(msgspec.json.encode(item)) for item in items) > self._max_bytes:
-            return  # it would drive out all others, and then itself
         held = _Held(body, tuple(items), self._clock.monotonic_ns())
+        sizes = {id(item): self._sizes.get(id(item)) or _size_bytes(item) for item in held.items}
+        if held.size_bytes + sum(sizes.values()) > self._max_bytes:
+            return  # it would drive out all others, and then itself
         self._held[response_id] = held
-        self._size_bytes += len(body)
+        self._size_bytes += held.size_bytes
         for item in held.items:
-            self._use(item)
+            self._use(item, sizes[id(item)])
         while self._size_bytes > self._max_bytes:
             self._drop(next(iter(self._held)))
         self._wait()
@@ -73,11 +83,12 @@ class HeldResponses:
 
     def item(self, item_id: str, at: str) -> InputItem:
         """The item of that id in any conversation that is kept. Raises FieldError."""
-        if item_id not in self._items:
+        items = self._items.get(item_id)  # once: another thread may ask
+        if not items:
             raise FieldError(
                 f"{at}.id", f"Item with id '{item_id}' not found. Items are kept for an hour; send the item itself"
             )
-        return self._items[item_id][-1]
+        return items[-1]
 
     def body(self, response_id: str) -> bytes:
         """Raises NotFoundError."""
@@ -99,18 +110,18 @@ class HeldResponses:
         self._held.move_to_end(response_id)
         return held
 
-    def _use(self, item: InputItem) -> None:
+    def _use(self, item: InputItem, size_bytes: int) -> None:
         key = id(item)
         self._uses[key] += 1
         if self._uses[key] == 1:
-            self._sizes[key] = len(msgspec.json.encode(item))
-            self._size_bytes += self._sizes[key]
+            self._sizes[key] = size_bytes
+            self._size_bytes += size_bytes
             if item.id and _OWN_ID.fullmatch(item.id):
                 self._items.setdefault(item.id, []).append(item)
 
     def _drop(self, response_id: str) -> None:
         held = self._held.pop(response_id)
-        self._size_bytes -= len(held.body)
+        self._size_bytes -= held.size_bytes
         for item in held.items:
             key = id(item)
             self._uses[key] -= 1
@@ -137,3 +148,19 @@ class HeldResponses:
                 break
             self._drop(response_id)
         self._wait()
+
+
+def _size_bytes(item: InputItem) -> int:
+    """The memory that an item takes, with all that it is made of."""
+    size_bytes = _ENTRY_BYTES
+    parts: list[Any] = [item]
+    while parts:
+        part = parts.pop()
+        size_bytes += sys.getsizeof(part)
+        if isinstance(part, msgspec.Struct):
+            parts += [value for name in part.__struct_fields__ if (value := getattr(part, name)) is not None]
+        elif isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            parts += [*part.keys(), *part.values()]
+    return size_bytes

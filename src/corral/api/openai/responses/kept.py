@@ -13,7 +13,6 @@ _FALSE: Final = ("", "false", "0")
 
 def retrieved(held: HeldResponses) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        exchange.error_type = PLAIN_JSON
         query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
         if query.get("stream", [""])[-1].lower() not in _FALSE:
             raise refused("stream", "a response that is kept has come to its end; leave it out")
@@ -24,7 +23,6 @@ def retrieved(held: HeldResponses) -> Handler:
 
 def deleted(held: HeldResponses) -> Handler:
     async def handle(exchange: Exchange) -> Answer:
-        exchange.error_type = PLAIN_JSON
         response_id = exchange.path_params["response_id"]
         held.delete(response_id)
         return json_answer(DeletedResponse(id=response_id, object="response", deleted=True), content_type=PLAIN_JSON)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from corral.api.errors import status_of, text_of
 from corral.api.openai.chat import truncated
 from corral.api.openai.responses.output import new_id
+from corral.api.openai.values import tier_told
 from corral.service.requests import Done
 from corral.wire import responses as wire
 from corral.wire.openai import CompletionTokensDetails, Json
@@ -64,7 +65,7 @@ def _echo(given: wire.ResponsesRequest) -> dict[str, Any]:
         "max_tool_calls": given.max_tool_calls,
         "store": bool(given.store),
         "background": False,
-        "service_tier": "default",
+        "service_tier": tier_told(given),
         "metadata": given.metadata or {},
         "safety_identifier": given.safety_identifier,
         "prompt_cache_key": given.prompt_cache_key,
