@@ -93,8 +93,8 @@ class Speculation:
         size = self._pace.size(gains, len(drawing), plain=plain, most=most, is_even=is_even)
         if not size:
             return False
-        for job, guesses in zip(jobs, guessed, strict=True):
-            job.draft = guesses.draft(size)
+        for job, guesses, gain in zip(jobs, guessed, gains, strict=True):
+            job.draft = guesses.draft(min(size, len(gain) - 1))  # no more than was counted: llama.cpp gives `most` logits
         return True
 
     def learn(self, rows: int, elapsed_s: float) -> None:
