@@ -239,3 +239,4 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     can_displace: bool = False  # of more jobs than n_parallel it runs those that come first, and the others go on after them
     devices: tuple[str, ...] = ()  # as llama.cpp names them, for example "CPU" or "CUDA0: NVIDIA H200"
     media_encoded: int = 0  # images and sounds, or slices of large ones, that its projector has encoded since it was loaded
+    cache_bytes: int = 0  # RAM of the prefix cache, beside `size_bytes`; it goes with the engine, and gives way to a limit

@@ -63,7 +63,7 @@ class Engine(Protocol):
         ...
 
     def set_limit(self, limit_bytes: int) -> None:
-        """From now on it grows to no more than so many bytes in all; what it has taken it keeps."""
+        """From now on it grows to no more than so many bytes in all; what it has taken it keeps, but for its prefix cache."""
         ...
 
     async def aclose(self) -> None:

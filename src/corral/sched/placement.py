@@ -107,8 +107,12 @@ class Placement:
         return gpu_bytes, need_bytes - gpu_bytes
 
     def _ram_free(self, stay: Collection[Runner], gone: Collection[Runner]) -> int:
-        """What is free now counts those that are loaded, and not those that are still loading."""
-        coming = sum(self._split(r)[1] for r in gone if r.engine)
+        """What is free now counts those that are loaded, and not those that are still loading.
+
+        Who goes gives back its cache of prompts too. The caches of those who stay are not counted on: they give way to a lower
+        limit, but not before the load begins.
+        """
+        coming = sum(self._split(r)[1] + r.engine.info.cache_bytes for r in gone if r.engine)
         return self._memory.available_bytes() + coming - sum(self._split(r)[1] for r in stay if not r.engine)
 
     def _refusal(self, runner: Runner, others: Collection[Runner]) -> ModelLoadError:

@@ -27,12 +27,7 @@ from corral.core.types import LoadSpec
 from corral.core.units import FOREVER_S, NS_PER_S
 from corral.engine import Engine, Launcher
 from corral.sched.patience import Patience
-from corral.sched.placement import (
-    Memory,
-    Placement,
-    SystemMemory,
-    needed_bytes,
-)
+from corral.sched.placement import Memory, Placement, SystemMemory, needed_bytes
 from corral.sched.queue import Line, Place, WaitingRoom
 from corral.sched.runner import Runner
 from corral.sched.specs import asked_for, no_smaller, serves, untuned_spec
@@ -103,9 +98,11 @@ class Scheduler:
         if self._is_closing:
             raise ServerStoppingError
         began_ns = self._clock.monotonic_ns()
-        if told := self._told_of_requests.get(model.name):
-            told()
         wanted = await self._wanted(model, options)
+        if self._is_closing:
+            raise ServerStoppingError
+        if told := self._told_of_requests.get(model.name):
+            told()  # nothing is awaited from here until a runner is held: who is alone from now on sees its user
         keep_s = self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s
         runner, place = await self._take_place(model, wanted, keep_s, client, priority)
         try:
@@ -166,8 +163,8 @@ class Scheduler:
             self._announce_memory()
             yield engine
         finally:
-            runner.drop()
-            await self._end(runner)
+            runner.drop()  # whoever is cancelled again while it closes leaves, and it closes all the same
+            await asyncio.shield(self._background.start(self._end(runner), name=f"close {model.name.short}"))
 
     def running(self) -> list[Running]:
         """What is in memory, latest expiry first."""

@@ -6,7 +6,8 @@ usual request costs no extra round trip.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from corral.core.clock import Clock
 from corral.core.errors import ContextOverflowError
@@ -20,6 +21,7 @@ from corral.service.requests import Delta, Done, Event, Started, Truncation
 from corral.service.shape import Shape
 
 Render = Callable[[Prompt], Awaitable[str]]
+_TOKEN_BYTES: Final = 4  # of text, about: for what an answer cost that was left before it told so itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Answer:
     rest: AsyncIterator[Step]
     lease: Lease
     clock: Clock
+    _finish: Finish | None = field(default=None, init=False)
+    _seen_tokens: int = field(default=0, init=False)  # of the answer, about
 
     def events(self) -> AsyncIterator[Event]:
         """Started where it is wanted, deltas, then Done. The first of them also tells what was left out of the conversation."""
@@ -85,6 +89,7 @@ class Answer:
             yield self._started()
         step: Step | None = self.first
         while step is not None:
+            self._count(step)
             if self.ask.has_context:
                 said.append(step.text)
             for delta in reader.read(step):
@@ -105,8 +110,17 @@ class Answer:
         own = await self.lease.engine.tokenize(text, add_special=not prompt.prefix_tokens)
         return (*prompt.prefix_tokens, *own)
 
+    def _count(self, step: Step) -> None:
+        self._finish = step.finish
+        self._seen_tokens += max(1, len(step.logprobs), len(step.text.encode()) // _TOKEN_BYTES)
+
+    def pay(self) -> None:
+        """Tells the place what this cost: the engine's own numbers, or by what was seen of an answer that was left."""
+        told = self._finish or self.first.begun
+        prompt_tokens = told.prompt_tokens - told.cached_tokens if told else 0
+        self.lease.place.spend(prompt_tokens + (self._finish.eval_tokens if self._finish else self._seen_tokens))
+
     def _done(self, finish: Finish, context: tuple[int, ...] | None) -> Done:
-        self.lease.place.spend(finish.prompt_tokens - finish.cached_tokens + finish.eval_tokens)
         return Done(
             reason=finish.reason,
             stop_text=finish.stop_text,
@@ -151,7 +165,9 @@ async def begin(stack: AsyncExitStack, lease: Lease, ask: Ask, render: Render, c
 
 async def _start(stack: AsyncExitStack, lease: Lease, ask: Ask, clock: Clock) -> Answer:
     steps = await stack.enter_async_context(lease.engine.generate(ask.job(lease)))
-    return Answer(ask, await anext(steps), steps, lease, clock)
+    answer = Answer(ask, await anext(steps), steps, lease, clock)
+    stack.callback(answer.pay)
+    return answer
 
 
 async def _shortened(ask: Ask, render: Render, engine: Engine, overflow: ContextOverflowError) -> Ask:

@@ -1,10 +1,15 @@
 """The batcher among several clients and priorities: who begins, who makes room, and that nothing of it changes an answer."""
 
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from corral.core.types import Grammar
+from corral.core.types import Grammar, Job
+from corral.engine.llamacpp.worker.batch.generation import Generation
+from corral.engine.llamacpp.worker.batch.waiting import Waiting
+from corral.engine.llamacpp.worker.media.spans import Spans
 from tests.support.toy_engine import Toy, answer
 
 LONG = "abcdefgh" * 25  # 200 tokens
@@ -36,6 +41,38 @@ def ends_of_beginning(toy: Toy, number: int) -> int:
 def counts(toy: Toy) -> int:
     """Tokens that were computed."""
     return sum(count for context in toy.made for batch in context.batches for _, _, count in batch)
+
+
+@dataclass
+class _Found:
+    is_coming: bool
+    count: int = 0
+    known: int = 0
+
+
+class HungDisk:
+    """Never gives what it is reading: the prompts that begin with this letter."""
+
+    is_lasting = False
+    is_reading = True
+
+    def __init__(self, letter: str) -> None:
+        self.token = ord(letter)
+
+    def find(self, tokens: Sequence[int], spans: Spans, kind: Hashable, *, beyond: int) -> _Found:
+        return _Found(is_coming=tokens[0] == self.token)
+
+    def restore(self, context: object, slot: int, found: object) -> bool:
+        raise AssertionError("nothing is there")
+
+    def keep(self, *what: object, how: str) -> bool:
+        return True
+
+    def wait(self, within_s: float) -> None:
+        pass
+
+    def close(self, within_s: float) -> None:
+        pass
 
 
 # Who begins
@@ -162,6 +199,66 @@ def test_displaced_job_goes_on_though_its_tokens_are_lost() -> None:
     toy.submit(LONG, num_predict=4)
     toy.finish()
     assert toy.outcomes[batch].text == answer(TALKS)[0]
+
+
+def test_displacement_does_not_wait_for_what_others_read_from_disk() -> None:
+    toy = Toy(first=2, most=2, below=HungDisk("z"))
+    for text in (TALKS, ALSO):
+        toy.submit(text, priority=1)
+    late = toy.submit("z late", priority=3)
+    toy.step(10)
+    early = toy.submit("hello you", num_predict=4)
+    assert ends_of_beginning(toy, early) <= 2
+    toy.batcher.cancel(late)
+    toy.finish()
+
+
+def test_nobody_makes_room_for_a_job_whose_beginning_comes_from_disk() -> None:
+    disk = HungDisk("z")
+    toy = Toy(first=1, most=1, below=disk)
+    late = toy.submit(TALKS, priority=1)
+    toy.step(3)
+    said = len(toy.outcomes[late].text)
+    early = toy.submit("z early", num_predict=4)
+    toy.step(6)
+    assert (len(toy.outcomes[late].text), toy.outcomes[early].text) == (said + 6, ""), "it goes on meanwhile"
+    disk.token = 0
+    assert ends_of_beginning(toy, early) <= 2
+    toy.finish()
+
+
+# What clients pay
+
+
+def waiting_job(number: int, tokens: int, client: str) -> Generation:
+    return Generation(number, Job(prompt="", num_ctx=1000, client=client), [1] * tokens)
+
+
+def test_displaced_job_does_not_pay_for_its_prompt_again() -> None:
+    waiting = Waiting()
+    displaced, other = waiting_job(1, 500, "a"), waiting_job(2, 700, "b")
+    for job in (displaced, other):
+        waiting.add(job)
+        waiting.take(job, 0)
+    displaced.is_displaced = True
+    waiting.add(displaced)
+    waiting.take(displaced, 0)
+    next_of_b, next_of_a = waiting_job(3, 9, "b"), waiting_job(4, 9, "a")
+    waiting.add(next_of_b)
+    waiting.add(next_of_a)
+    assert waiting.next(()) is next_of_a
+
+
+def test_displaced_job_that_is_cancelled_has_paid_for_its_answer() -> None:
+    toy = Toy(first=4, most=1)
+    batch = toy.submit(TALKS, client="a", priority=1)
+    toy.step(30)
+    first = toy.submit("a person", client="b", num_predict=2)
+    toy.step()
+    toy.batcher.cancel(batch)
+    of_a = toy.submit("this is of a", client="a", num_predict=1)
+    of_b = toy.submit("this is of b", client="b", num_predict=1)
+    assert order_of_ends(toy) == [first, of_b, of_a]
 
 
 # Prompts

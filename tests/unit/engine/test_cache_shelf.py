@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from corral.engine.llamacpp.worker.cache.payloads import BandForm, CacheForm, Payload
+from corral.engine.llamacpp.worker.cache.private import UntrustedError
 from corral.engine.llamacpp.worker.cache.shelf import Name, Shelf
 from corral.engine.llamacpp.worker.cache.tree import key_of
 
@@ -151,7 +152,73 @@ def test_a_sweep_leaves_what_is_not_a_block_and_what_is_being_written(tmp_path: 
 
 def test_a_folder_that_cannot_be_written_is_an_os_error_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "kv").write_text("a file")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(OSError, match="is no folder"):
         shelf(tmp_path).write(name(), TOKENS, payload())
     assert shelf(tmp_path).read(name()) is None
     assert shelf(tmp_path).sweep() == 0
+
+
+# Where others may write
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "kv").mkdir()
+    (tmp_path / "kv").chmod(mode)
+    with pytest.raises(UntrustedError, match="others may write"):
+        shelf(tmp_path).check()
+    with pytest.raises(UntrustedError, match="others may write"):
+        shelf(tmp_path).write(name(), TOKENS, payload())
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("at", ["kv", "kv/6d6f64656c"], ids=["root", "model"])
+def test_a_link_in_a_folders_place_is_not_followed(tmp_path: Path, at: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / at).parent.mkdir(mode=0o700, exist_ok=True)
+    (tmp_path / at).symlink_to(elsewhere)
+    with pytest.raises(UntrustedError, match="is no folder"):
+        shelf(tmp_path).check()
+    with pytest.raises(UntrustedError, match="is no folder"):
+        shelf(tmp_path).write(name(), TOKENS, payload())
+    assert not files(tmp_path)
+    (elsewhere / name().text).write_bytes(b"mine")
+    shelf(tmp_path, budget_bytes=0).sweep()
+    assert files(tmp_path) == [elsewhere / name().text]
+
+
+def test_a_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, _ = write(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert not there.has(name())
+    assert there.tokens(name()) is None
+    with pytest.raises(UntrustedError, match="belongs to user"):
+        there.check()
+    assert there.read(name()) is None
+
+
+def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
+    shelf(tmp_path / "new").check()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_has_a_blocks_place_is_neither_followed_nor_waited_for(tmp_path: Path, kind: str) -> None:
+    there, path = write(tmp_path)
+    target = tmp_path / "target"
+    path.rename(target)
+    before = target.read_bytes()
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert not there.has(name())
+    assert there.tokens(name()) is None
+    assert there.read(name()) is None
+    assert path.is_dir() == (kind == "folder")
+    if kind != "folder":
+        assert there.write(name(), TOKENS, payload(3)) > 0
+        assert there.read(name())
+    assert target.read_bytes() == before

@@ -93,20 +93,31 @@ def test_growth_tells_what_it_lost(made: list[ToyContext], broken: str) -> None:
     assert made[-1].kv == {}
 
 
-def test_growth_that_is_not_allowed_touches_nothing_and_is_allowed_as_soon_as_there_is_memory(made: list[ToyContext]) -> None:
-    most = [512]
+def test_growth_that_is_not_allowed_touches_nothing_and_is_allowed_soon_after_there_is_memory(made: list[ToyContext]) -> None:
+    clock, most, asked = FakeClock(), [512], list[int]()
+
+    def allows(now: int, then: int) -> bool:
+        asked.append(then)
+        return then - now <= most[0] - 512
+
     memory = KvMemory(
         maker(made, [], most=100_000),
         sequences=2,
         cells=256,
         most_sequences=8,
         most_cells=4096,
-        allows=lambda now, then: then - now <= most[0] - 512,
+        allows=allows,
+        now_s=lambda: clock.now_ns / 1e9,
     )
     made[0].kv[1] = [1, 2, 3]
     assert memory.grow([1], sequences=8) == set()
     assert (len(made), made[0].is_closed, made[0].log) == (1, False, [])
+    count = len(asked)
+    for _ in range(100):  # every step, while somebody waits
+        memory.grow([1], sequences=8)
+    assert len(asked) == count
     most[0] = 2048
+    clock.advance(1.5)
     assert memory.grow([1], sequences=8) == set()
     assert (memory.context.sequences, made[-1].kv) == (8, {1: [1, 2, 3]})
 
@@ -137,3 +148,42 @@ def test_what_is_saved_for_growth_counts_too(made: list[ToyContext]) -> None:
     assert memory.grow([0], sequences=4) == set()
     assert (memory.context, made[0].is_closed, made[0].kv) == (made[0], False, {0: [1, 2, 3]})
     assert len(made) == 1
+
+
+def test_others_give_way_once_the_size_is_decided_only(made: list[ToyContext]) -> None:
+    cleared: list[tuple[int, int]] = []
+
+    def clears(now: int, then: int) -> bool:
+        cleared.append((now, then))
+        return True
+
+    memory = KvMemory(
+        maker(made, [], most=100_000),
+        sequences=4,
+        cells=1024,
+        most_sequences=8,
+        most_cells=4096,
+        allows=lambda _now, then: then <= 5 * 1024,
+        clears=clears,
+    )
+    memory.grow([], sequences=6)
+    assert cleared == []
+    memory.grow([], sequences=5)
+    assert cleared == [(4 * 1024, 5 * 1024)]
+
+
+def test_cells_that_a_job_must_have_are_asked_for_every_time(made: list[ToyContext]) -> None:
+    is_lifted = [False]
+    memory = KvMemory(
+        maker(made, [], most=100_000),
+        sequences=2,
+        cells=256,
+        most_sequences=2,
+        most_cells=4096,
+        allows=lambda _now, _then: is_lifted[0],
+        now_s=lambda: 1.0,
+    )
+    memory.grow([], cells=2000)
+    is_lifted[0] = True
+    memory.grow([], cells=2000)
+    assert memory.context.cells == 2048

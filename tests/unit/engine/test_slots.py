@@ -7,7 +7,8 @@ import pytest
 
 from corral.core.errors import EngineError, ModelLoadError
 from corral.engine.llamacpp.worker.batch.memory import KvMemory
-from corral.engine.llamacpp.worker.batch.slots import Place, SlotTable
+from corral.engine.llamacpp.worker.batch.place import Delay, Place
+from corral.engine.llamacpp.worker.batch.slots import SlotTable
 from tests.support.toy_engine import ToyContext
 
 SYSTEM = list(range(40))  # long enough to be worth a copy
@@ -40,8 +41,9 @@ class Table:
 
     def try_place(self, tokens: Sequence[int]) -> Place | None:
         place = self.slots.place(tokens, room=len(tokens))
-        if place:
-            assert self.context.kv.get(place.slot, []) == list(tokens[: place.reused])
+        if isinstance(place, Delay):
+            return None
+        assert self.context.kv.get(place.slot, []) == list(tokens[: place.reused])
         return place
 
     def place(self, tokens: Sequence[int]) -> Place:
@@ -177,9 +179,9 @@ def test_saved_state_is_not_given_after_its_slot_went_on_with_other_tokens() -> 
 def test_prompt_waits_for_a_long_beginning_that_is_being_computed() -> None:
     table = Table()
     running = table.place([*LONG, 1])
-    assert table.slots.place([*LONG, 2], room=300) is None
+    assert table.slots.place([*LONG, 2], room=300) is Delay.AWAITED
     table.compute(running, [*LONG, 1], 100)
-    assert table.slots.place([*LONG, 2], room=300) is None
+    assert table.slots.place([*LONG, 2], room=300) is Delay.AWAITED
     table.compute(Place(running.slot, 100), [*LONG, 1])
     assert table.place([*LONG, 2]).reused == 200
 

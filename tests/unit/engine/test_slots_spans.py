@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from corral.engine.llamacpp.worker.batch.memory import KvMemory
-from corral.engine.llamacpp.worker.batch.slots import Place, SlotTable
+from corral.engine.llamacpp.worker.batch.place import Place
+from corral.engine.llamacpp.worker.batch.slots import SlotTable
 from corral.engine.llamacpp.worker.media.spans import Piece, Spans, digest_of, laid_out
 from tests.support.toy_engine import ToyContext
 
@@ -32,7 +33,7 @@ class Table:
     def run(self, tokens: Sequence[int], spans: Spans, *, answer: int = 1, computed: int | None = None) -> Place:
         """A whole job, or one that is left when so many of its tokens are computed."""
         place = self.slots.place(tokens, room=len(tokens), spans=spans)
-        assert place
+        assert isinstance(place, Place)
         done = [*tokens, *[500] * answer][: computed if computed is not None else len(tokens) + answer]
         self.slots.computed(place.slot, len(done))
         self.slots.park(place.slot, done, prompt_tokens=len(tokens))
@@ -84,6 +85,6 @@ def test_fillers_come_behind_an_image(computed: int) -> None:
     tokens, spans = laid_out([], [TEXT, image(b"a"), [1]])
     table.run(tokens, spans, answer=0, computed=computed)
     place = table.slots.place(list(range(600, 800)), room=300)
-    assert place
+    assert isinstance(place, Place)
     table.slots.computed(place.slot, 199)
     assert table.slots.fillers(2) == {0: 50, 2: 0}

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from corral.core.errors import ModelLoadError
@@ -210,6 +211,23 @@ async def test_an_idle_model_goes_before_a_busy_one_however_long_a_load_has_wait
             b.clock.advance(11)
             await waiting
             assert sorted(b.names()) == ["busy:latest", "new:latest"]
+
+
+async def test_the_cache_of_an_idle_model_is_room_for_another(tmp_path: Path) -> None:
+    launcher = StubbornLauncher()
+    cached, new = make_model(tmp_path, "cached"), make_model(tmp_path, "new", file_bytes=300 * MIB)
+    async with bench(launcher=launcher) as b:
+        await b.use(cached)
+        engine = launcher.stubborn[0]
+        engine.info = msgspec.structs.replace(engine.info, cache_bytes=1000 * MIB)
+        b.memory.free_bytes = 200 * MIB
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(b.use(new))
+            await settle()
+            b.memory.free_bytes += 1000 * MIB
+            engine.may_end.set()
+        assert b.names() == ["new:latest"]
+        launcher.stubborn[1].may_end.set()
 
 
 # With a GPU

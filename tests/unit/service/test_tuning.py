@@ -240,6 +240,13 @@ async def test_too_short_a_time_chooses_nothing_and_says_so(rig: Rig) -> None:
     assert rig.store.tunings() == []
 
 
+async def test_too_short_a_time_leaves_what_was_chosen_before(rig: Rig) -> None:
+    rig.launcher.speeds = {("num_batch", 1024): 1.5}
+    assert (await rig.tune()).is_stored
+    assert not (await rig.tune(budget_s=0.001)).is_stored
+    assert (await rig.loaded_spec()).num_batch == 1024
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [

@@ -63,6 +63,7 @@ class _Outcome:
     settings: Tuned
     gain: float
     why: str
+    is_decided: bool = True  # False: nothing was compared, and what was chosen before holds
 
 
 class TuneService:
@@ -204,7 +205,7 @@ class TuneService:
 
     async def _stored(self, model: Model, base: LoadSpec, machine: Machine, outcome: _Outcome, request: TuneRequest) -> bool:
         """Keeps what was chosen, or forgets an older choice where nothing was."""
-        if request.dry_run:
+        if request.dry_run or not outcome.is_decided:
             return False
         if not outcome.settings:
             await self._tuned.remove(model)
@@ -229,7 +230,8 @@ async def _decided(
 ) -> tuple[Contest | None, _Outcome]:
     """The choice; of several settings that gain only where they gain together too, which a second contest tells."""
     if not first.is_decided:
-        return None, _Outcome(Tuned(), 1.0, "the time was too short to compare anything; give it a larger budget")
+        why = "the time was too short to compare anything; give it a larger budget"
+        return None, _Outcome(Tuned(), 1.0, why, is_decided=False)
     found = first.found()
     chosen = best_of_each(found, allow_lossy=allow_lossy, is_disturbed=first.is_disturbed)
     if not chosen:

@@ -121,6 +121,7 @@ class Worker:
         """Does what is for idle time, one thing after the other, until a frame comes."""
         while loaded.has_chores and self._link.is_quiet(_QUIET_S):
             loaded.tidy()
+            self._link.send(*loaded.news())
 
     def _handle(self, frame: ToWorker) -> None:
         if isinstance(frame, Load):
@@ -139,6 +140,7 @@ class Worker:
                     self._link.send(reply)
             case Limit() if self._loaded:
                 self._loaded.limit(frame.limit_bytes)
+                self._link.send(*self._loaded.news())
 
     def _taken(self, frame: Attach | Submit | Embed | Cancel) -> Frame | None:
         if self._loaded:

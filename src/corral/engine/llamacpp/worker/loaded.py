@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from corral.core.types import EngineInfo
 from corral.engine.llamacpp.worker.allowance import Allowance
@@ -18,6 +19,9 @@ from corral.engine.llamacpp.worker.native.devices import devices
 from corral.engine.llamacpp.worker.native.embed_context import NativeEmbedContext
 from corral.engine.llamacpp.worker.words import Calls
 from corral.wire.link import Attach, Cancel, Embed, Frame, JobFailed, Loaded, Submit, Taken
+
+_CACHE_STEP_BYTES: Final = 64 << 20  # the server hears of the cache when it has moved by more
+_LEFTOVERS_S: Final = 0.05  # of an idle worker's time, waiting for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,11 @@ class LoadedModel:
     allowance: Allowance
     attached: Attached = field(default_factory=Attached)
     told: tuple[object, ...] = ()  # what `info` last depended on
+    told_cache_bytes: int = 0
     owed_s: float = 0.0  # what generations have still to run before the embeddings' next step
 
     def info(self) -> EngineInfo:
-        self.told = self._state
+        self.told, self.told_cache_bytes = self._state, self._cache_bytes
         vram = self.vram_bytes()
         return EngineInfo(
             n_ctx=self.n_ctx,
@@ -61,6 +66,7 @@ class LoadedModel:
             can_displace=self.generator is not None,
             devices=tuple(map(str, devices())),
             media_encoded=self.media.encoded if self.media else 0,
+            cache_bytes=self._cache_bytes,
         )
 
     def limit(self, limit_bytes: int) -> None:
@@ -72,12 +78,23 @@ class LoadedModel:
     @property
     def has_chores(self) -> bool:
         """There is something to do for idle time."""
-        return self.generator is not None and self.generator.slots.chore is not None
+        if self.generator is None:
+            return False
+        return self.generator.slots.chore is not None or self._has_leftovers
 
     def tidy(self) -> None:
         """Does one thing that is for idle time."""
-        if self.generator:
-            self.generator.slots.tidy()
+        if not self.generator:
+            return
+        if self.generator.tiers and self._has_leftovers:  # of jobs that were cancelled
+            self.generator.tiers.wait(_LEFTOVERS_S)
+            self.generator.tiers.fit()
+        self.generator.slots.tidy()
+
+    def news(self) -> list[Frame]:
+        """What has changed since it was last told, if enough has."""
+        is_moved = abs(self._cache_bytes - self.told_cache_bytes) > _CACHE_STEP_BYTES
+        return [Loaded(self.info())] if is_moved or self._state != self.told else []
 
     def close(self, within_s: float) -> None:
         """Has what is worth it outlive the worker, as far as there is time for it."""
@@ -123,9 +140,15 @@ class LoadedModel:
             began_s = time.monotonic()
             frames += self.embedder.step(is_shared=generates)
             self.owed_s = time.monotonic() - began_s
-        if self._state != self.told:
-            frames.append(Loaded(self.info()))
-        return frames
+        return frames + self.news()
+
+    @property
+    def _has_leftovers(self) -> bool:
+        return bool(self.generator and self.generator.tiers and self.generator.tiers.has_leftovers)
+
+    @property
+    def _cache_bytes(self) -> int:
+        return self.generator.tiers.size_bytes if self.generator and self.generator.tiers else 0
 
     @property
     def _generates(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from corral.core.errors import EngineError, ModelLoadError
+from corral.core.machine_memory import available_bytes
 from corral.core.types import Job, LoadSpec
 from corral.engine.footprint import COMPUTE_BYTES, GPU_COMPUTE_BYTES, GPU_SHARE, padded_context
 from corral.engine.llamacpp.worker.allowance import Allowance
@@ -29,6 +30,7 @@ from corral.engine.llamacpp.worker.native.devices import Device, devices
 from corral.engine.llamacpp.worker.native.embed_context import RANKS, NativeEmbedContext, reading
 from corral.engine.llamacpp.worker.native.sampling import Sampler
 from corral.engine.llamacpp.worker.prefixes import make_tiers
+from corral.engine.llamacpp.worker.room import KvRoom
 from corral.engine.llamacpp.worker.texts import Texts
 from corral.engine.llamacpp.worker.words import Calls, ranking
 
@@ -143,14 +145,7 @@ def _generator(
 
     tiers = make_tiers(model, spec, allowance)
 
-    def allows(cells_now: int, cells_then: int) -> bool:
-        wanted = int((cells_then - cells_now) * cell_bytes)
-        left = allowance.left_of(_kv_memory_free(spec))
-        if tiers and wanted > left:  # what is parked gives way to what runs
-            tiers.fit(max(0, tiers.size_bytes - (wanted - left)))
-            left = allowance.left_of(_kv_memory_free(spec))
-        return wanted <= left
-
+    room = KvRoom(cell_bytes, allowance, lambda: _kv_memory_free(spec), tiers, share_ram=not _is_on_gpu(spec))
     most = _most_sequences(spec, int(cell_bytes * n_ctx), max(model.size_bytes, log.buffer_bytes()))
     try:
         memory = KvMemory(
@@ -159,7 +154,8 @@ def _generator(
             cells=_FIRST_CELLS,
             most_sequences=most,
             most_cells=n_ctx,
-            allows=allows,
+            allows=room.could_have,
+            clears=room.clear,
         )
     except ModelLoadError:
         if reading(model, log).keeps:
@@ -229,9 +225,11 @@ def _vram_free(found: list[Device]) -> int:
 
 def _kv_memory_free(spec: LoadSpec) -> int:
     """Of the memory where the cells are."""
-    found = devices()
-    is_on_gpu = spec.num_gpu != 0 and any(device.is_gpu for device in found)
-    return _vram_free(found) if is_on_gpu else int(psutil.virtual_memory().available)
+    return _vram_free(devices()) if _is_on_gpu(spec) else available_bytes()
+
+
+def _is_on_gpu(spec: LoadSpec) -> bool:
+    return spec.num_gpu != 0 and any(device.is_gpu for device in devices())
 
 
 def _most_sequences(spec: LoadSpec, sequence_bytes: int, weights_bytes: int) -> int:

@@ -9,11 +9,12 @@ from typing import Final
 
 import llama_cpp
 import llama_cpp.llama_cpp as api
-import psutil
 
+from corral.core.machine_memory import available_bytes
 from corral.core.types import LoadSpec
 from corral.engine.llamacpp.worker.allowance import Allowance
 from corral.engine.llamacpp.worker.cache.disk import Disk
+from corral.engine.llamacpp.worker.cache.private import UntrustedError
 from corral.engine.llamacpp.worker.cache.shelf import Shelf
 from corral.engine.llamacpp.worker.cache.tiers import Tiers
 from corral.engine.llamacpp.worker.native.binding import Model
@@ -35,8 +36,7 @@ def make_tiers(model: Model, spec: LoadSpec, allowance: Allowance) -> Tiers | No
     identity = _identity(spec)
     disk: Disk | None = None
     if spec.kv_dir and spec.kv_disk_bytes > 0:
-        shelf = Shelf(Path(spec.kv_dir) / _FOLDER, identity, budget_bytes=spec.kv_disk_bytes)
-        disk = Disk(shelf, budget_bytes=spec.kv_disk_bytes)
+        disk = _disk(Path(spec.kv_dir) / _FOLDER, identity, spec.kv_disk_bytes)
     tiers = Tiers(
         budget_bytes=lambda: budget_bytes(),
         can_drop=not model.keeps_state,
@@ -50,9 +50,22 @@ def make_tiers(model: Model, spec: LoadSpec, allowance: Allowance) -> Tiers | No
     return tiers
 
 
+def _disk(folder: Path, identity: bytes, budget_bytes: int) -> Disk | None:
+    """None where others have or may change what is there; other errors may pass."""
+    shelf = Shelf(folder, identity, budget_bytes=budget_bytes)
+    try:
+        shelf.check()
+    except UntrustedError as error:
+        log.warning("the prefix cache is kept in RAM only: %s", error)
+        return None
+    except OSError as error:
+        log.warning("the prefix cache cannot be read from disk: %s", error)
+    return Disk(shelf, budget_bytes=budget_bytes)
+
+
 def _budget(spec: LoadSpec, allowance: Allowance, tiers: Tiers) -> Callable[[], int]:
     def budget_bytes() -> int:
-        could_have = tiers.size_bytes + max(0, allowance.left_of(psutil.virtual_memory().available))
+        could_have = max(0, tiers.size_bytes + allowance.left_of(available_bytes()))
         if spec.kv_ram_bytes < 0:
             return int(could_have * _SHARE)
         return min(spec.kv_ram_bytes, int(could_have * _MOST_SHARE))

@@ -17,9 +17,10 @@ from corral.engine.llamacpp.worker.batch.drawing import Drawing, Draws
 from corral.engine.llamacpp.worker.batch.filling import Filling
 from corral.engine.llamacpp.worker.batch.generation import STUCK, Generation
 from corral.engine.llamacpp.worker.batch.intake import Intake
+from corral.engine.llamacpp.worker.batch.place import Delay, Place
 from corral.engine.llamacpp.worker.batch.preparing import Guides
 from corral.engine.llamacpp.worker.batch.showing import Showing
-from corral.engine.llamacpp.worker.batch.slots import Place, SlotTable
+from corral.engine.llamacpp.worker.batch.slots import SlotTable
 from corral.engine.llamacpp.worker.batch.stepping import BatchContext, Fills, Plans, Stepping
 from corral.engine.llamacpp.worker.batch.turns import Turns
 from corral.engine.llamacpp.worker.batch.waiting import Waiting
@@ -148,7 +149,7 @@ class Batcher(Generic[C]):
                 self._drop_waiting(generation)
                 frames.append(JobFailed(generation.job_id, str(error)))
                 continue
-            if place is None:
+            if isinstance(place, Delay):
                 passed.add(generation.job_id)
             else:
                 self._begin(generation, place)
@@ -157,24 +158,23 @@ class Batcher(Generic[C]):
         self._notice_losses()
         return frames
 
-    def _place(self, generation: Generation) -> Place | None:
-        """A slot for it, which another may have to leave; None where it is to wait."""
+    def _place(self, generation: Generation) -> Place | Delay:
+        """A slot for it, which another may have to leave; or why it is to wait."""
         tokens, spans, kind = generation.tokens, generation.spans, generation.scales
         room, running = self._room(generation), self._running.values()
         is_full = len(running) >= self._most
-        if not is_full:
-            if place := self._slots.place(tokens, room=room, spans=spans, kind=kind):
-                return place
-            is_full = self._slots.is_full
-        if self._is_reading:
-            return None
+        found = Delay.FULL if is_full else self._slots.place(tokens, room=room, spans=spans, kind=kind)
+        if isinstance(found, Place) or found is Delay.COMING:
+            return found
         if awaited := self._slots.awaited(tokens, spans=spans, kind=kind):
             self._waiting.lift(generation, awaited, running)
-            return None
+            return Delay.AWAITED
         self._notice_losses()
-        victim = self._waiting.victim(generation, running) if is_full else None
+        victim = self._waiting.victim(generation, running) if found is Delay.FULL else None
         if victim is None:
-            return None
+            return found
+        if is_full and self._slots.is_coming(tokens, spans=spans, kind=kind):
+            return Delay.COMING
         self._displace(victim)
         return self._slots.place(tokens, room=room, spans=spans, kind=kind)
 
@@ -190,6 +190,8 @@ class Batcher(Generic[C]):
     def _drop_waiting(self, generation: Generation) -> None:
         """It is not to run any more."""
         self._waiting.remove(generation)
+        if generation.is_displaced:
+            self._waiting.leave(generation)
         self._showing.drop(generation.job_id)
         if sampler := self._samplers.pop(generation.job_id, None):
             sampler.close()

@@ -15,6 +15,7 @@ from corral.core.errors import EngineError, ModelLoadError
 
 log: Final = logging.getLogger(__name__)
 _RETRY_S: Final = 30.0
+_ASK_S: Final = 1.0  # where there was no memory for it, but nothing was tried: to ask is cheap, but not for every step
 _STEP: Final = 256  # llama.cpp rounds cells up to a multiple of this
 
 
@@ -42,8 +43,9 @@ C = TypeVar("C", bound=KvContext)
 class KvMemory(Generic[C]):
     """Owns the context, which `make` makes for so many sequences of so many cells each.
 
-    `most_sequences` and `most_cells` are what it may grow to. `allows` says whether there is memory, at that moment, to have so
-    many cells in all (its second argument) in the place of so many (its first).
+    `most_sequences` and `most_cells` are what it may grow to. `allows` says whether there could be memory, at that moment, to
+    have so many cells in all (its second argument) in the place of so many (its first). `clears` is told what was decided,
+    makes others give way to it, and says whether there is memory for it now.
     """
 
     def __init__(
@@ -55,14 +57,17 @@ class KvMemory(Generic[C]):
         most_sequences: int,
         most_cells: int,
         allows: Callable[[int, int], bool] = lambda _now, _then: True,
+        clears: Callable[[int, int], bool] = lambda _now, _then: True,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make = make
         self._most_sequences = most_sequences
         self._most_cells = most_cells
         self._allows = allows
+        self._clears = clears
         self._now_s = now_s
-        self._refused = (0, 0.0)  # cells in all that there was no memory for, and until when they are not asked for again
+        self._refused = (0, 0.0)  # cells in all that there was no memory for, and until when they are not tried again
+        self._not_allowed = (0, 0.0)  # the same, of those that were asked for only
         self.context = make(min(sequences, most_sequences), min(cells, most_cells))
 
     def grow(self, held: Collection[int], *, sequences: int = 0, cells: int = 0) -> set[int]:
@@ -78,7 +83,8 @@ class KvMemory(Generic[C]):
             return set()
         new_sequences, new_cells = size
         states = {sequence: state for sequence in held if (state := self._saved(sequence)) is not None}
-        if not self._allows(old_sequences * old_cells, new_sequences * new_cells):  # what is saved takes memory too
+        now, then = old_sequences * old_cells, new_sequences * new_cells
+        if not (self._allows(now, then) and self._clears(now, then)):  # what is saved takes memory too
             self._refuse(new_sequences, new_cells)
             return set()
         self.context.close()
@@ -97,15 +103,18 @@ class KvMemory(Generic[C]):
             new_sequences = min(_grown(old_sequences, sequences, more_sequences), max(self._most_sequences, old_sequences))
             new_cells = min(_grown(old_cells, padded, more_cells), max(self._most_cells, old_cells))
             old, new = old_sequences * old_cells, new_sequences * new_cells
-            if new == old or self._is_refused(new):
+            if new == old or self._holds(self._refused, new):
                 return None
+            if padded <= old_cells and self._holds(self._not_allowed, new):  # a job without its cells would fail
+                continue
             if self._allows(old, new):
                 return new_sequences, new_cells
+            self._not_allowed = new, self._now_s() + _ASK_S
         return None
 
     def _refuse(self, sequences: int, cells: int) -> None:
         log.warning("no memory for %d sequences of %d tokens; it stays as it is", sequences, cells)
-        self._refused = (sequences * cells, self._now_s() + _RETRY_S)
+        self._refused = sequences * cells, self._now_s() + _RETRY_S
 
     def _again(self, sequences: int, cells: int) -> C:
         try:
@@ -113,8 +122,8 @@ class KvMemory(Generic[C]):
         except ModelLoadError as exc:
             raise MemoryLostError(f"the memory for {sequences} sequences of {cells} tokens was given back and is gone") from exc
 
-    def _is_refused(self, total: int) -> bool:
-        refused, until_s = self._refused
+    def _holds(self, refusal: tuple[int, float], total: int) -> bool:
+        refused, until_s = refusal
         return 0 < refused <= total and self._now_s() < until_s
 
     def _saved(self, sequence: int) -> Any | None:

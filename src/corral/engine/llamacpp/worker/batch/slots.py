@@ -21,6 +21,7 @@ from corral.engine.llamacpp.worker.batch.below import Below, Found, Keep, is_wor
 from corral.engine.llamacpp.worker.batch.copies import Copies
 from corral.engine.llamacpp.worker.batch.memory import KvContext, KvMemory
 from corral.engine.llamacpp.worker.batch.neighbours import beside, gap_count, move, nearest
+from corral.engine.llamacpp.worker.batch.place import Delay, Place
 from corral.engine.llamacpp.worker.batch.radix import RadixTree
 from corral.engine.llamacpp.worker.media.spans import NO_SPANS, Spans
 
@@ -33,18 +34,6 @@ _OTHER_MIN: Final = 8  # tokens at the end of another conversation that are wort
 _PATIENCE: Final = 8  # steps that a gap between running slots may last
 
 C = TypeVar("C", bound=KvContext)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A slot to compute in, and how many of the prompt's tokens it holds.
-
-    `marks`: after so many tokens of the prompt it is worth a checkpoint, as memory that cannot drop comes back to these only.
-    """
-
-    slot: int
-    reused: int
-    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +66,26 @@ class SlotTable(Generic[C]):
         """The end of a sequence may be forgotten."""
         return self._can_drop
 
-    def place(self, tokens: Sequence[int], *, room: int, spans: Spans = NO_SPANS, kind: Hashable = ()) -> Place | None:
+    def place(self, tokens: Sequence[int], *, room: int, spans: Spans = NO_SPANS, kind: Hashable = ()) -> Place | Delay:
         """A slot for this prompt, whose spans are these, with cells for `room` tokens, running from now on.
 
         What was computed of another kind, which is with other scales of the model's adapters, is of no use to it.
-        None when it should wait: for a beginning that is being computed, or for a slot. Raises EngineError when there is no
-        memory for so many tokens.
+        Or why it should wait. Raises EngineError when there is no memory for so many tokens.
         """
         self.reserve(room)
         donor, is_wait_worth = self._donor(tokens, spans, kind)
         if is_wait_worth:
-            return None
+            return Delay.AWAITED
         held = donor.shared if donor else 0
         found = self.below.find(tokens[:-1], spans, kind, beyond=held) if self.below else None
         if found and found.is_coming:
-            return None
+            return Delay.COMING
         known = max(self._tree.longest(tokens[:-1], kind)[0], found.known) if found else 0
         is_in_place = donor is not None and self._is_continued(donor)
         if found and is_worth_it(found.count, held, is_in_place=is_in_place):
             target = self._target(donor, found.count)
             if target is None:
-                return None
+                return Delay.FULL
             slot, reused = target, self._come_back(target, found)
         elif donor and is_in_place:
             self._keep_other(donor)
@@ -105,7 +93,7 @@ class SlotTable(Generic[C]):
         elif place := self._new_slot(donor, tokens, spans, kind):
             slot, reused = place
         else:
-            return None
+            return Delay.FULL
         if not reused and found and is_worth_it(found.count, 0):  # what KV memory had of it was of no use
             reused = self._come_back(slot, found)
         self._copies.forget(slot)
@@ -148,10 +136,11 @@ class SlotTable(Generic[C]):
         _, holders = self._tree.longest(tokens[:-1], kind)
         return frozenset(slot for slot in holders if slot not in self._parked)
 
-    @property
-    def is_full(self) -> bool:
-        """All slots there are run."""
-        return not self._parked and not self._free_slots()
+    def is_coming(self, tokens: Sequence[int], *, spans: Spans = NO_SPANS, kind: Hashable = ()) -> bool:
+        """A beginning of this prompt is being read from disk, and worth waiting for."""
+        donor, _ = self._donor(tokens, spans, kind)
+        held = donor.shared if donor else 0
+        return self.below is not None and self.below.find(tokens[:-1], spans, kind, beyond=held).is_coming
 
     def expect(self, jobs: int) -> None:
         """Makes room for so many running slots at once, if there is memory for it, so that memory need not grow one by one."""

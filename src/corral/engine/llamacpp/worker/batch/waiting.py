@@ -40,14 +40,15 @@ class Waiting:
         return next((generation for generation in self._line.order() if generation.job_id not in passed), None)
 
     def take(self, generation: Generation, reused: int) -> None:
-        """It runs from now on; so many of its tokens need not be computed."""
+        """It runs from now on; so many of its tokens need not be computed. One that was displaced has paid for its prompt."""
         was_overdue = self._line.take(generation)
         if was_overdue or generation.is_displaced:
             generation.keeps_place_until = generation.drawn + _LEAST_RUN
-        self._line.accounts.charge(generation.job.client, len(generation.tokens) - reused)
+        if not generation.is_displaced:
+            self._line.accounts.charge(generation.job.client, len(generation.tokens) - reused)
 
     def leave(self, generation: Generation) -> None:
-        """A job that ran is over."""
+        """A job that has run is over."""
         self._line.accounts.charge(generation.job.client, generation.drawn)
 
     # Those who wait and those who run

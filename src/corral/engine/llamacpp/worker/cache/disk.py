@@ -6,29 +6,39 @@ finds the short ones behind it.
 """
 
 import logging
+import math
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from corral.engine.llamacpp.worker.batch.radix import common_length
 from corral.engine.llamacpp.worker.cache.payloads import Payload
+from corral.engine.llamacpp.worker.cache.private import UntrustedError
 from corral.engine.llamacpp.worker.cache.shelf import Name, Shelf, Stored
 from corral.engine.llamacpp.worker.cache.tree import SIZE, Block
 
 log: Final = logging.getLogger(__name__)
 _MOST_WAITING: Final = 256 << 20  # bytes to be written
+_MOST_NOTED: Final = 20_000  # names of files to be touched or deleted; what is not is found by the sweep
 _SWEEP_SHARE: Final = 16  # of the budget, the part that is written before all files are counted again
 _LEAST_PART: Final = 8  # tokens of a block that are worth reading it
 _MOST_LOOKS: Final = 256  # blocks whose tokens are looked at for one prompt
 _REST_S: Final = 60.0  # after an error, which is a full disk most of the time
 _NICEST: Final = 19
 
-_Write = tuple[Name, tuple[int, ...], Payload]
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """The payload as it was when this was asked for; the block may lose it, or get another one."""
+
+    name: Name
+    block: Block
+    payload: Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,46 +50,53 @@ class _Note:
 
 
 class Disk:
-    """Owns both threads, which end with the process."""
+    """Owns both threads, which end with the process. It marks blocks as stored, and takes that back where it cannot be done."""
 
-    def __init__(self, shelf: Shelf, *, budget_bytes: int) -> None:
+    def __init__(self, shelf: Shelf, *, budget_bytes: int, now_s: Callable[[], float] = time.monotonic) -> None:
         self._shelf = shelf
+        self._now_s = now_s
         self._budget_bytes = budget_bytes
         self._writes: deque[_Write | _Note] = deque()
         self._rests_until_s = 0.0
         self._waiting_bytes = 0
+        self._noted = 0
         self._unswept_bytes = budget_bytes  # since all files were counted; by others, at first
         self._news = threading.Condition()
         self._is_writing = False
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="cache-reader")
         threading.Thread(target=self._write_all, name="cache-writer", daemon=True).start()
 
-    def has(self, parent: bytes, key: bytes) -> bool:
-        """Is there a full block of that key?"""
-        return any(self._shelf.has(Name(parent, key, SIZE, has_tail)) for has_tail in (False, True))
+    def size_of(self, parent: bytes, key: bytes) -> int:
+        """Bytes of the file of the full block of that key; 0 where there is none."""
+        names = (Name(parent, key, SIZE, has_tail) for has_tail in (False, True))
+        return next((size for name in names if (size := self._shelf.size_of(name))), 0)
 
-    def save(self, block: Block) -> bool:
-        """Has the block written; false where too much waits for that."""
+    def save(self, block: Block) -> None:
+        """Has the block written, and marks it, unless too much waits for that."""
         assert block.payload
         assert block.parent
         with self._news:
-            if time.monotonic() < self._rests_until_s or self._waiting_bytes + block.payload.size_bytes > _MOST_WAITING:
-                return False
+            if self._now_s() < self._rests_until_s or self._waiting_bytes + block.payload.size_bytes > _MOST_WAITING:
+                return
+            block.is_stored = True
             self._waiting_bytes += block.payload.size_bytes
-            self._writes.append((_name(block), block.tokens, block.payload))
+            self._writes.append(_Write(_name(block), block, block.payload))
             self._news.notify_all()
-        return True
 
     def use(self, path: Sequence[Block]) -> None:
         """Notes that these blocks are used now."""
-        with self._news:
-            self._writes.append(_Note([_name(block) for block in path if block.payload]))
-            self._news.notify_all()
+        self._note(_Note([_name(block) for block in path if block.payload]))
 
     def forget(self, blocks: Sequence[Block]) -> None:
         """Has the blocks' files deleted, as others hold what they do."""
+        self._note(_Note([_name(block) for block in blocks], are_gone=True))
+
+    def _note(self, note: _Note) -> None:
         with self._news:
-            self._writes.append(_Note([_name(block) for block in blocks], are_gone=True))
+            if not note.names or self._noted + len(note.names) > _MOST_NOTED:  # the disk hangs
+                return
+            self._noted += len(note.names)
+            self._writes.append(note)
             self._news.notify_all()
 
     def read(self, chain: Sequence[tuple[Name, bool]], rest: Sequence[int], *, wants_tail: bool) -> "Future[list[Stored]]":
@@ -124,29 +141,41 @@ class Disk:
             if not self._writes:
                 return None
             task = self._writes.popleft()
-            if isinstance(task, tuple):
-                self._waiting_bytes -= task[2].size_bytes
+            if isinstance(task, _Write):
+                self._waiting_bytes -= task.payload.size_bytes
+            else:
+                self._noted -= len(task.names)
             return task
 
     def _do(self, task: _Write | _Note) -> None:
         if isinstance(task, _Note):
             (self._shelf.remove if task.are_gone else self._shelf.use)(task.names)
             return
-        self._unswept_bytes += self._write(*task)
+        self._unswept_bytes += self._write(task)
         if self._unswept_bytes > self._budget_bytes // _SWEEP_SHARE:
             self._unswept_bytes = 0
             self._shelf.sweep()
 
-    def _write(self, name: Name, tokens: tuple[int, ...], payload: Payload) -> int:
+    def _write(self, task: _Write) -> int:
         try:
-            return self._shelf.write(name, tokens, payload)
+            return self._shelf.write(task.name, task.block.tokens, task.payload)
+        except UntrustedError as error:
+            log.warning("the prefix cache is not written to disk any more: %s", error)
+            self._give_up(task, math.inf)
         except OSError as error:
             log.warning("the prefix cache cannot be written to disk, which is tried again in a minute: %s", error)
-            with self._news:
-                self._writes.clear()
-                self._waiting_bytes = 0
-                self._rests_until_s = time.monotonic() + _REST_S
-            return 0
+            self._give_up(task, _REST_S)
+        return 0
+
+    def _give_up(self, failed: _Write, rest_s: float) -> None:
+        """What waits to be written gives its memory back. Blocks that are in RAM still are asked for again some time."""
+        with self._news:
+            self._rests_until_s = self._now_s() + rest_s
+            for task in (failed, *self._writes):
+                if isinstance(task, _Write):
+                    task.block.is_stored = False
+            self._writes = deque(task for task in self._writes if isinstance(task, _Note))
+            self._waiting_bytes = 0
 
     # Reading
 

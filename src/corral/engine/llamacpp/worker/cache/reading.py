@@ -27,12 +27,21 @@ class _Read:
 
 
 class Reading:
-    """`wants_tail`: only blocks that end with a state are of use."""
+    """`wants_tail`: only blocks that end with a state are of use. No more of a prompt is read than RAM may have of all."""
 
-    def __init__(self, tree: BlockTree, disk: Disk, *, wants_tail: bool, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        tree: BlockTree,
+        disk: Disk,
+        *,
+        wants_tail: bool,
+        budget_bytes: Callable[[], int],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._tree = tree
         self._disk = disk
         self._wants_tail = wants_tail
+        self._budget_bytes = budget_bytes
         self._now_s = now_s
         self._reads: dict[bytes, _Read] = {}  # by the key of the chain's last block, or of what the prompt has there
         self._vain: set[bytes] = set()
@@ -46,9 +55,17 @@ class Reading:
     def is_busy(self) -> bool:
         return any(not read.future.done() for read in self._reads.values())
 
+    @property
+    def is_owed(self) -> bool:
+        """Something was read that nobody has taken, or will be soon, whether its prompt still waits or not."""
+        now_s = self._now_s()
+        return any(read.future.done() or now_s - read.began_s < _PATIENCE_S for read in self._reads.values())
+
     def begin(self, tokens: Sequence[int], kind: Hashable, *, beyond: int) -> bool:
         """Has blocks of these tokens read, where RAM lacks some that are worth it. True while the prompt should wait."""
-        chain = self._chain(tokens, kind)
+        chain, is_cut = self._chain(tokens, kind)
+        if is_cut:
+            tokens = tokens[: len(chain) * SIZE]
         if len(chain) * SIZE - beyond < _LEAST or not (self._wants_tail or any(is_wanted for _, is_wanted in chain)):
             return False
         key = chain[-1][0].key
@@ -63,33 +80,44 @@ class Reading:
         self._reads[key] = _Read(tuple(tokens), kind, chain, future, self._now_s())
         return True
 
-    def take(self) -> None:
-        """Puts what has been read into the tree."""
-        for key in [key for key, read in self._reads.items() if read.future.done()]:
+    def take(self) -> bool:
+        """Puts what has been read into the tree; false where that is nothing."""
+        done = [key for key, read in self._reads.items() if read.future.done()]
+        for key in done:
             read = self._reads.pop(key)
             error = read.future.exception()
             if error:
                 log.error("blocks of the prefix cache could not be read", exc_info=error)
             if error or not self._put(read, read.future.result()) or self._wants_tail:
                 self._vain = {key} if len(self._vain) >= _MOST_VAIN else self._vain | {key}
+        return bool(done)
 
     def forgive(self) -> None:
         """Blocks have left RAM: what was read in vain, or brought nothing more, may be worth reading again."""
         self._vain.clear()
 
-    def _chain(self, tokens: Sequence[int], kind: Hashable) -> list[tuple[Name, bool]]:
-        """The full blocks of these tokens that are in RAM or on disk, without a gap; and whether they are only on disk."""
+    def _chain(self, tokens: Sequence[int], kind: Hashable) -> tuple[list[tuple[Name, bool]], bool]:
+        """The full blocks of these tokens that are in RAM or on disk, without a gap; and whether they are only on disk.
+
+        Also whether there are more of them than RAM has room for.
+        """
         walk = self._tree.walk(tokens, kind)
         in_ram = {block.begin: block for block in walk.path if block.is_full and block.payload and block.end <= walk.known}
-        key, chain = self._tree.root(kind).key, list[tuple[Name, bool]]()
+        key, chain, size_bytes, budget_bytes = self._tree.root_key(kind), list[tuple[Name, bool]](), 0, -1
         for begin in range(0, len(tokens) - SIZE + 1, SIZE):
             block = in_ram.get(begin)
             own = block.key if block else key_of(key, tokens[begin : begin + SIZE])
-            if not block and not self._disk.has(key, own):
+            block_bytes = block.payload.size_bytes if block and block.payload else self._disk.size_of(key, own)
+            if not block and not block_bytes:
                 break
+            size_bytes += block_bytes
+            if not block:
+                budget_bytes = self._budget_bytes() if budget_bytes < 0 else budget_bytes
+                if size_bytes > budget_bytes:
+                    return chain, True
             chain.append((Name(key, own, SIZE, has_tail=False), block is None))
             key = own
-        return chain
+        return chain, False
 
     def _put(self, read: _Read, stored: Sequence[Stored]) -> bool:
         """False where something is missing that was to be there."""

@@ -4,13 +4,14 @@ A file is written under another name and then renamed, so that nobody sees half 
 crash of the machine leaves of it has another checksum, and a cache may lose what is in it. What cannot be a block, for whatever
 reason, is deleted when it is read, and so is what has a block's name and another content. File and folder are their owner's
 alone, as prompts are private. Names say what a block comes after, so that it is found without an index; each block and its
-tokens are compared in full once it is read. CRC-32 is for torn files, not for forged ones: it takes 20 ms for the 30 MB of
-1,300 tokens of a small model, BLAKE2b 85.
+tokens are compared in full once it is read. Folders that others may write to are not used, nor files of others. CRC-32 is for
+torn files, not for forged ones: it takes 20 ms for the 30 MB of 1,300 tokens of a small model, BLAKE2b 85.
 """
 
 import contextlib
 import logging
 import os
+import secrets
 import struct
 import time
 import zlib
@@ -22,6 +23,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from corral.engine.llamacpp.worker.cache.payloads import Form, Payload, payload_bytes, room
+from corral.engine.llamacpp.worker.cache.private import UntrustedError, check_folder, make_folder, open_new, open_own, own_size
 from corral.engine.llamacpp.worker.cache.tree import SIZE, key_of, pack, unpack
 
 log: Final = logging.getLogger(__name__)
@@ -90,8 +92,17 @@ class Shelf:
         self._folder = root / identity.hex()
         self._budget_bytes = budget_bytes
 
+    def check(self) -> None:
+        """Raises UntrustedError where the folder is there, but not ours alone."""
+        for folder in (self._root, self._folder):
+            check_folder(folder)
+
     def has(self, name: Name) -> bool:
-        return self._path(name).exists()
+        return self.size_of(name) > 0
+
+    def size_of(self, name: Name) -> int:
+        """Bytes of its file, 0 where there is none."""
+        return own_size(self._path(name))
 
     def write(self, name: Name, tokens: tuple[int, ...], payload: Payload) -> int:
         """Keeps the block; gives how many bytes that took. Raises OSError."""
@@ -104,12 +115,13 @@ class Shelf:
         head = _HEAD.pack(_MAGIC, checksum, len(description), len(payload.data))
         path = self._path(name)
         size = sum(map(len, parts)) + len(head)
-        if _size_of(path) == size:  # somebody else has kept the same
+        if own_size(path) == size:  # somebody else has kept the same
             os.utime(path)
             return 0
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(8)}{_UNFINISHED}")
+        opened = self._create(unfinished)
         try:
-            with os.fdopen(self._create(unfinished), "wb", buffering=0) as file:
+            with os.fdopen(opened, "wb", buffering=0) as file:
                 for part in (head, *parts):
                     _write(file, part)
             unfinished.replace(path)
@@ -123,8 +135,10 @@ class Shelf:
         """None where there is no such block any more, or none that can be used: that file is deleted."""
         path = self._path(name)
         try:
-            with path.open("rb", buffering=0) as file:
+            with os.fdopen(open_own(path), "rb", buffering=0) as file:
                 found = _read(file, name, os.fstat(file.fileno()).st_size)
+        except UntrustedError:
+            found = None
         except OSError:
             return None
         if found is None:
@@ -136,7 +150,7 @@ class Shelf:
     def tokens(self, name: Name) -> tuple[int, ...] | None:
         """Those that its file says it is of, unchecked."""
         try:
-            with self._path(name).open("rb") as file:
+            with os.fdopen(open_own(self._path(name)), "rb") as file:
                 _, description = _described(file.read(_HEAD.size), file)
         except (OSError, ValueError):
             return None
@@ -164,6 +178,10 @@ class Shelf:
 
     def sweep(self) -> int:
         """Deletes what was used longest ago, of whatever model, until all is within the budget. Gives the bytes left."""
+        try:
+            check_folder(self._root)
+        except OSError:
+            return 0
         found = sorted(self._files())
         total = sum(size for _, size, _ in found)
         if total <= self._budget_bytes:
@@ -193,28 +211,21 @@ class Shelf:
 
     def _create(self, path: Path) -> int:
         """An open file that is its owner's alone, in a folder that is."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        for folder in (self._root, self._folder, path.parent):
+            check_folder(folder)
         try:
-            return os.open(path, flags, 0o600)
+            return open_new(path)
         except FileNotFoundError:  # a new folder, or one that somebody has tidied away
             self._root.parent.mkdir(parents=True, exist_ok=True)
             for folder in (self._root, self._folder, path.parent):
-                folder.mkdir(mode=0o700, exist_ok=True)
-            return os.open(path, flags, 0o600)
+                make_folder(folder)
+            return open_new(path)
 
     def _shard(self, parent: bytes) -> Path:
         return self._folder / parent[:1].hex()
 
     def _path(self, name: Name) -> Path:
         return self._shard(name.parent) / name.text
-
-
-def _size_of(path: Path) -> int:
-    """0 where there is no such file."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _write(file: BinaryIO, data: bytes | memoryview) -> None:

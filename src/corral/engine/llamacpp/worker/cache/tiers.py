@@ -88,7 +88,7 @@ class Tiers:
         self._window = window
         self._tree = BlockTree(identity, self._on_leave)
         self._disk = disk
-        self._reading = Reading(self._tree, disk, wants_tail=not can_drop) if disk else None
+        self._reading = Reading(self._tree, disk, wants_tail=not can_drop, budget_bytes=budget_bytes) if disk else None
         self._scratch = Scratch()
 
     @property
@@ -97,7 +97,9 @@ class Tiers:
         return self._tree.size_bytes
 
     def fit(self, size_bytes: int | None = None) -> None:
-        """Gives memory back, down to what it may take now, or to so much."""
+        """Gives memory back, down to what it may take now, or to so much; what was read for others counts too."""
+        if self._reading:
+            self._reading.take()
         self._tree.shrink(self._budget_bytes() if size_bytes is None else size_bytes)
 
     def find(self, tokens: Sequence[int], spans: Spans, kind: Hashable, *, beyond: int) -> Found:
@@ -106,16 +108,23 @@ class Tiers:
         kind = (kind, is_long)
         if self._reading is None:
             return replace(self._find(tokens, spans, kind), is_long=is_long)
-        self._reading.take()
+        has_more = self._reading.take()
         found = self._find(tokens, spans, kind)
-        if self._reading.begin(tokens, kind, beyond=max(beyond, found.count)):
-            return replace(found, is_coming=True)
-        return replace(found, is_long=is_long)
+        is_coming = self._reading.begin(tokens, kind, beyond=max(beyond, found.count))
+        if has_more:  # last, as what goes may be read again; what was found has its payloads, even where its blocks go
+            self._tree.touch(found.path)
+            self.fit()
+        return replace(found, is_coming=True) if is_coming else replace(found, is_long=is_long)
 
     @property
     def is_reading(self) -> bool:
         """A prompt may be waiting for the disk."""
         return self._reading is not None and self._reading.is_busy
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Something was read, or is about to be, for prompts that may not come for it any more."""
+        return self._reading is not None and self._reading.is_owed
 
     def wait(self, within_s: float) -> None:
         """Until something has been read, or so long."""
@@ -152,6 +161,7 @@ class Tiers:
         """Saves what the slot holds, these tokens, as far as it is not kept yet. False where it does not hold them any more."""
         kind = (kind, context.is_long)
         if len(tokens) < _LEAST or not self._is_worth_keeping(tokens, kind):
+            self.fit()
             return True
         try:
             saved = context.save(slot, room=self._scratch.take)
@@ -217,7 +227,7 @@ class Tiers:
         """Has them written to disk, where they are not there yet. Later ones come after those before them."""
         for block in blocks:
             if self._disk and block.payload and not block.is_stored:
-                block.is_stored = self._disk.save(block)
+                self._disk.save(block)
 
     def _on_leave(self, block: Block) -> None:
         """Its payload leaves RAM: the last chance to write it."""

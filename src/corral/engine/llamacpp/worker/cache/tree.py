@@ -83,21 +83,22 @@ class BlockTree:
     def __init__(self, identity: bytes = b"", on_leave: Callable[[Block], None] = lambda _block: None) -> None:
         self._identity = identity
         self._on_leave = on_leave
-        self._roots: dict[Hashable, Block] = {}
+        self._roots: dict[bytes, Block] = {}  # by key; only those with blocks, as kinds are whatever requests say
         self._used: OrderedDict[bytes, Block] = OrderedDict()  # those with a payload; used longest ago first
         self.size_bytes = 0
 
+    def root_key(self, kind: Hashable) -> bytes:
+        return hashlib.blake2b(self._identity + repr(kind).encode(), digest_size=_KEY_BYTES).digest()
+
     def root(self, kind: Hashable) -> Block:
-        root = self._roots.get(kind)
-        if root is None:
-            key = hashlib.blake2b(self._identity + repr(kind).encode(), digest_size=_KEY_BYTES).digest()
-            root = self._roots[kind] = Block(key, None, (), 0)
-        return root
+        """Where sequences of that kind begin, to put blocks there; `prune` forgets it where none stay."""
+        key = self.root_key(kind)
+        return self._roots.setdefault(key, Block(key, None, (), 0))
 
     def walk(self, tokens: Sequence[int], kind: Hashable) -> Walk:
         rest = tuple(tokens)
-        block, path, ends, known = self.root(kind), list[Block](), list[Block](), 0
-        while known < len(rest):
+        block, path, ends, known = self._roots.get(self.root_key(kind)), list[Block](), list[Block](), 0
+        while block and known < len(rest):
             part = rest[known : known + SIZE]
             best, most = None, 0
             for child in block.children.get(part[0], ()):
@@ -181,6 +182,8 @@ class BlockTree:
             if not siblings:
                 del block.parent.children[block.tokens[0]]
             block = block.parent
+        if not (block.parent or block.children):
+            self._roots.pop(block.key, None)
 
     def __iter__(self) -> Iterator[Block]:
         """Those with a payload, used last first."""

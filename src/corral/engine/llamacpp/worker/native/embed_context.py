@@ -12,9 +12,9 @@ from typing import Any, Final
 import llama_cpp.llama_cpp as api
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from corral.core.errors import EngineError, ModelLoadError
+from corral.core.machine_memory import available_bytes
 from corral.engine.llamacpp.worker.allowance import Allowance
 from corral.engine.llamacpp.worker.embed.embedder import Piece
 from corral.engine.llamacpp.worker.embed.reading import POOLS, Pool, Pooling, Reading, sizes
@@ -76,7 +76,7 @@ class NativeEmbedContext:
         self.sequences = min(_STATE_SEQUENCES if model.keeps_state else _MOST_SEQUENCES, self.batch // _SHORTEST)
         self.reads_whole = how.reads_whole
         self._log = log
-        free_bytes = int(psutil.virtual_memory().available)
+        free_bytes = available_bytes()
         if room > _LEAST_ROOM or model.pooling is None:  # else it is part of what the model was let in with
             free_bytes = allowance.left_of(free_bytes)
         self._claim_memory(model, settings, how, free_bytes)
