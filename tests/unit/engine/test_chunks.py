@@ -90,3 +90,17 @@ def test_pieces_are_whole_tiles_of_attention(is_shared: bool, more: int) -> None
         chunks.learn(speed, 1.0, is_shared=is_shared)
         size = chunks.budget(is_shared=is_shared)
         assert size % 64 == more or size < 40, f"{size} at {speed} tokens a second"
+
+
+def test_one_long_prompt_is_read_in_tiles_though_small_pieces_are_slow() -> None:
+    """Behind many tokens, 8 of several prompts take almost as long as 64 of one."""
+    chunks = Chunks(512)
+    chunks.learn_plain(0.015)
+    chunks.learn(512, 1.0, is_shared=False)
+    for _ in range(10):
+        chunks.learn(8, 0.1, is_shared=True)
+    assert chunks.budget(is_shared=True) < 40
+    assert chunks.budget(is_shared=True, has_tiles=True) == 65
+    for _ in range(10):
+        chunks.learn(65, 0.2, is_shared=True, has_tiles=True)
+    assert chunks.budget(is_shared=True, has_tiles=True) == 65

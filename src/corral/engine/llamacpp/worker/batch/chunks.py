@@ -11,12 +11,13 @@ rest of it. So a piece has whole tiles, and there one token more.
 
 from typing import Final
 
-_GAP_S: Final = 0.08  # a prompt may make running answers wait about this long per step
+_GAP_S: Final = 0.08  # a prompt may make running answers wait about so much longer per step; or as long again as they do
 _ALONE_S: Final = 1.0  # the same, where there are none
-_PLAIN_STEPS: Final = 2  # a slow model's step may take as long as so many without a prompt
 _LEAST: Final = 8  # tokens of prompts in a step, at least
+_LEAST_QUICK: Final = 32  # the same, where these make nobody wait for long: small steps cost more a token
+_LONG_GAP_S: Final = 0.3
 _LEAST_ALONE: Final = 64
-_TILE: Final = 64  # Source: llama.cpp ggml/src/ggml-cpu/ops.cpp, ggml_fa_tile_config
+TILE: Final = 64  # Source: llama.cpp ggml/src/ggml-cpu/ops.cpp, ggml_fa_tile_config
 _NEAR_TILE: Final = 40  # tokens that take longer than a tile
 _FIRST: Final = 32  # before anything was measured
 _FIRST_ALONE: Final = 128
@@ -29,38 +30,53 @@ class Chunks:
 
     def __init__(self, num_batch: int) -> None:
         self._num_batch = num_batch
-        self._shared = 0.0  # tokens of prompts in a second of such steps
-        self._alone = 0.0
+        self._alone = 0.0  # tokens of prompts in a second of steps without answers
+        self._shared = {True: 0.0, False: 0.0}  # the same beside answers, of pieces of whole tiles and of smaller ones
         self._plain_s = 0.0  # what a step without a prompt takes
 
-    def budget(self, *, is_shared: bool) -> int:
-        """Tokens of prompts for the next step. `is_shared`: answers that are under way wait for it."""
-        if is_shared:
-            speed, wait_s = self._shared or self._alone, max(_GAP_S, _PLAIN_STEPS * self._plain_s)
-            least, first = _LEAST, _FIRST
-        else:
-            speed, wait_s = self._alone or self._shared, _ALONE_S
-            least, first = _LEAST_ALONE, _FIRST_ALONE
-        return min(self._num_batch, _tiled(max(least, int(speed * wait_s)), more=is_shared) if speed else first)
+    def budget(self, *, is_shared: bool, has_tiles: bool = False) -> int:
+        """Tokens of prompts for the next step. `is_shared`: answers that are under way wait for it.
 
-    def learn(self, tokens: int, elapsed_s: float, *, is_shared: bool) -> None:
-        """A step with so many tokens of prompts took so long, in all."""
-        speed = tokens / max(elapsed_s, 1e-6)
-        if is_shared:
-            self._shared = _mean(self._shared, speed, _LEARN if speed > self._shared else _LEARN_SLOWER)
+        `has_tiles`: they are of one prompt, which has a tile of them.
+        """
+        if not is_shared:
+            size = max(_LEAST_ALONE, int(self._alone * _ALONE_S)) if self._alone else _FIRST_ALONE
+        elif speed := self._shared[has_tiles] or self._alone:
+            size = max(_least(speed), int(speed * max(_GAP_S, self._plain_s)))
+            if has_tiles and speed * _LONG_GAP_S >= TILE:
+                size = max(size, TILE)
         else:
-            self._alone = _mean(self._alone, speed, _LEARN if speed > self._alone else _LEARN_SLOWER)
+            size = _FIRST
+        return min(self._num_batch, _tiled(size, more=is_shared))
+
+    def learn(self, tokens: int, elapsed_s: float, *, is_shared: bool, has_tiles: bool = False) -> None:
+        """A step with so many tokens of prompts took so long, in all; beside answers, which take their part of it."""
+        if not is_shared:
+            self._alone = _learned(self._alone, tokens, elapsed_s)
+            return
+        own_s = max(elapsed_s - self._plain_s, elapsed_s / 2)
+        has_tiles = has_tiles and tokens >= TILE
+        self._shared[has_tiles] = _learned(self._shared[has_tiles], tokens, own_s)
 
     def learn_plain(self, elapsed_s: float) -> None:
         """The same of one without."""
         self._plain_s = _mean(self._plain_s, elapsed_s, _LEARN)
 
 
+def _least(speed: float) -> int:
+    return _LEAST_QUICK if speed * _LONG_GAP_S >= _LEAST_QUICK else _LEAST
+
+
+def _learned(before: float, tokens: int, elapsed_s: float) -> float:
+    speed = tokens / max(elapsed_s, 1e-6)
+    return _mean(before, speed, _LEARN if speed > before else _LEARN_SLOWER)
+
+
 def _tiled(tokens: int, *, more: int) -> int:
     """About as many: whole tiles and so many more, or less than a tile."""
     if tokens < _NEAR_TILE:
         return tokens
-    return max(_TILE, tokens - tokens % _TILE) + more
+    return max(TILE, tokens - tokens % TILE) + more
 
 
 def _mean(before: float, newest: float, weight: float) -> float:

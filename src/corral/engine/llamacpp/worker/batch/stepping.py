@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Container, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from corral.core.errors import EngineError
-from corral.engine.llamacpp.worker.batch.chunks import Chunks
+from corral.engine.llamacpp.worker.batch.chunks import TILE, Chunks
 from corral.engine.llamacpp.worker.batch.generation import Generation
 from corral.engine.llamacpp.worker.batch.memory import KvContext
 from corral.engine.llamacpp.worker.batch.sharing import shares
@@ -113,7 +113,7 @@ class Stepping(Generic[C]):
             else:
                 context.add(slot, [_FILLER], fillers[slot], wants_logits=True)
         is_shared = bool(ready) or _draws_any(others)
-        chunk = self._add_prompts(group, ready, ahead, is_shared=is_shared) if is_reading else 0
+        chunk, has_tiles = self._add_prompts(group, ready, ahead, is_shared=is_shared) if is_reading else (0, False)
         began_s = self._now_s()
         try:
             context.decode()
@@ -121,7 +121,7 @@ class Stepping(Generic[C]):
             if fillers:
                 slots.drop_fillers(fillers)
         if chunk:
-            self._chunks.learn(chunk, self._now_s() - began_s, is_shared=is_shared)
+            self._chunks.learn(chunk, self._now_s() - began_s, is_shared=is_shared, has_tiles=has_tiles)
         elif is_plain and drawing:
             self._learn_plain(drawing, len(fillers), gaps, self._now_s() - began_s)
         for generation, _ in drawing:
@@ -197,17 +197,21 @@ class Stepping(Generic[C]):
             return {}
         return self._slots.fillers(extra)
 
-    def _add_prompts(self, group: Collection[Generation], ready: Container[int], ahead: int, *, is_shared: bool) -> int:
-        """Puts pieces of prompts into the batch; gives how many tokens they have."""
+    def _add_prompts(
+        self, group: Collection[Generation], ready: Container[int], ahead: int, *, is_shared: bool
+    ) -> tuple[int, bool]:
+        """Puts pieces of prompts into the batch; gives how many tokens they have, and whether they are tiles of one prompt."""
         reading = [g for g in group if g.slot not in ready and g.missing_text]
+        has_tiles = len(reading) == 1 and reading[0].missing_text >= TILE
+        budget = self._chunks.budget(is_shared=is_shared, has_tiles=has_tiles)
         chunk = 0
-        for generation, size in shares(reading, min(self._chunks.budget(is_shared=is_shared), self._num_batch - ahead)):
+        for generation, size in shares(reading, min(budget, self._num_batch - ahead)):
             begin = generation.computed
             self._slots.context.add(generation.slot, generation.tokens[begin : begin + size], generation.position)
             generation.computed += size
             self._slots.computed(generation.slot, generation.computed)
             chunk += size
-        return chunk
+        return chunk, has_tiles
 
 
 def _draws_any(generations: Collection[Generation]) -> bool:
