@@ -30,7 +30,7 @@ _WAIT_MIN: Final = 64  # tokens that another job is computing just now and that 
 _PARK_MIN: Final = 64  # tokens that are worth more memory, so that a new conversation does not replace them
 _TAIL_MAX: Final = 32  # tokens behind a shared beginning that are given up rather than copying it
 _PARK_GROWTH: Final = 4  # memory grows to so many slots for the sake of parked ones; beyond that only for running ones
-_OTHER_MIN: Final = 64  # tokens at the end of another conversation that are worth saving all of it when they are cut off
+_OTHER_MIN: Final = 8  # tokens at the end of another conversation that are worth keeping when they are cut off
 _PATIENCE: Final = 8  # steps that a gap between running slots may last
 
 C = TypeVar("C", bound=KvContext)

@@ -25,7 +25,7 @@ from corral.engine.llamacpp.worker.media.spans import NO_SPANS, Spans
 
 log: Final = logging.getLogger(__name__)
 _LEAST: Final = 32  # tokens that are worth keeping
-_MORE: Final = 32  # tokens that are worth saving a sequence once more: that takes as long as computing a few
+_MORE: Final = 8  # tokens that are worth saving a sequence once more
 _SCRATCH_BYTES: Final = 64 << 20  # memory for states that stays: fresh memory takes longer than the copy
 
 
