@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 CORRAL = [sys.executable, "-m", "corral.cli.main"]
 USERS = dict(os.environ)  # before any test's clean environment: pip's cache and index settings are the user's
 HELLO = "Hello, I am a scripted model. Bye."
-ENDLESS = " ".join(str(number) for number in range(800))  # takes a few seconds to say
+# counts, then says what hardly repeats itself, so that guessing ahead does not end it early: it takes a few seconds
+ENDLESS = " ".join(str(number if number < 100 else number * 7919 % 10007) for number in range(800))
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
